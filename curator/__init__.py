@@ -1,0 +1,1 @@
+"""goldless: unlabeled text in, confidence-scored training sets out."""
