@@ -33,6 +33,17 @@ class Document:
 
 
 @dataclass(frozen=True, slots=True)
+class Reject:
+    """A row that could not become a document. `row` is its number in `source`, from 1; `reason` is
+    machine-readable (`row.missing_text`), `excerpt` a short piece of it for people."""
+
+    source: str
+    row: int
+    reason: str
+    excerpt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """One chat message."""
 
