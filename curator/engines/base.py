@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import string
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import orjson
@@ -142,5 +142,5 @@ def render_messages(request: DecideRequest, question: Question) -> tuple[Message
 
 def request_key(identity: EngineIdentity, request: DecideRequest | GenerateRequest) -> str:
     """Hash (hex, 128 bit) of all that decides the answer: what is sent, and who answers."""
-    content = orjson.dumps([asdict(identity), type(request).__name__, asdict(request)], option=orjson.OPT_SORT_KEYS)
+    content = orjson.dumps((identity, type(request).__name__, request), default=dict)
     return hashlib.blake2b(content, digest_size=16).hexdigest()
