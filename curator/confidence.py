@@ -37,10 +37,10 @@ def log_normalise(logprobs: Floats) -> Floats:
     values = np.asarray(logprobs, dtype=np.float64)
     top = np.max(values, axis=-1, keepdims=True)
     bad = ~np.isfinite(top)
-    shifted = np.maximum(np.where(bad, 0.0, values) - np.where(bad, 0.0, top), -FLOOR)
-    result: Floats = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-    normalised: Floats = np.where(bad, np.nan, result)
-    return normalised
+    shifted: Floats = np.maximum(np.where(bad, 0.0, values) - np.where(bad, 0.0, top), -FLOOR)
+    shifted -= np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    shifted[bad[..., 0]] = np.nan
+    return shifted
 
 
 def top_probability(probabilities: Floats) -> Floats:
