@@ -1,0 +1,237 @@
+"""Annotations -> labels: every field of every document, with its confidence and what that rests on.
+
+What is learned (label bias, class prior, calibrators) is learned from a uniform sample of the corpus
+and then applied page by page, so that memory does not grow with the corpus.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import orjson
+import pyarrow as pa
+
+from curator.aggregate import Aggregated, DecisionModel, fit_decisions, vote
+from curator.calibration import Calibrator
+from curator.confidence import Floats
+from curator.fields import ClosedField, ReasoningField
+from curator.parsing import MISSING
+from curator.task import Output, Task
+from curator.types import Json, JsonObject
+
+FIT_ROWS = 20_000
+"""Documents in the uniform sample: the label bias is then known to about a hundredth of a nat."""
+
+LOW_MASS = 0.1
+"""Below this share of the vocabulary's probability, the model wanted to say something else."""
+
+LABEL_SCHEMA = pa.schema(
+    [
+        ("document_id", pa.string()),
+        ("field", pa.string()),
+        ("value", pa.string()),
+        ("confidence", pa.float64()),
+        ("basis", pa.string()),
+        ("probabilities", pa.list_(pa.float64())),
+        ("effective_votes", pa.float64()),
+        ("flags", pa.list_(pa.string())),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Answers of m documents: per closed field the log-probabilities (m, views, options), NaN where
+    missing, and the label mass (m, views), NaN where unknown."""
+
+    ids: tuple[str, ...]
+    logprobs: Mapping[str, Floats]
+    mass: Mapping[str, Floats]
+    truncated: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Labeler:
+    """What was learned about each closed field."""
+
+    models: Mapping[str, DecisionModel]
+    calibrators: Mapping[str, Calibrator] = field(default_factory=dict)
+
+    def aggregate(self, page: Page, name: str) -> Aggregated:
+        """Probabilities of one field, before calibration against a reference or audits."""
+        return self.models[name].transform(page.logprobs[name])
+
+    def confidence(self, name: str, aggregated: Aggregated) -> tuple[Floats, str]:
+        """Confidence (m,) and its basis."""
+        if (calibrator := self.calibrators.get(name)) is not None:
+            return calibrator.transform(aggregated.confidence), calibrator.basis
+        return aggregated.confidence, self.models[name].basis
+
+    def report(self) -> JsonObject:
+        """Per field: bias, prior, whether it could be identified, and the calibration if any."""
+        found: JsonObject = {}
+        for name, model in self.models.items():
+            calibrator = self.calibrators.get(name)
+            found[name] = {
+                **model.report(),
+                "calibrated": calibrator is not None,
+                "calibration": calibrator.to_json() if calibrator else None,
+                "basis": calibrator.basis if calibrator else model.basis,
+            }
+        return found
+
+
+def pages(task: Task[Output], tables: Iterable[pa.Table]) -> Iterator[Page]:
+    """The store's decision tables (ordered by document) as arrays, options in the task's order."""
+    for table in _whole_documents(tables):
+        yield _page(task, table)
+
+
+def _whole_documents(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows, cut where a document ends, so that its views stay together."""
+    rest: pa.Table | None = None
+    for table in tables:
+        whole = table if rest is None else pa.concat_tables([rest, table])
+        ids = whole["document_id"].to_pylist()
+        cut = next((i for i in range(len(ids) - 1, -1, -1) if ids[i] != ids[-1]), -1) + 1
+        rest = whole.slice(cut)
+        if cut:
+            yield whole.slice(0, cut)
+    if rest is not None and rest.num_rows:
+        yield rest
+
+
+def _page(task: Task[Output], table: pa.Table) -> Page:
+    names = table["document_id"].to_pylist()
+    order = {name: i for i, name in enumerate(dict.fromkeys(names))}
+    rows = np.fromiter((order[name] for name in names), dtype=np.int64, count=len(names))
+    views = table["view"].to_numpy()
+    logprobs = {item.name: np.full((len(order), len(task.views), len(item.values)), np.nan) for item in task.closed}
+    mass = {item.name: np.full((len(order), len(task.views)), np.nan) for item in task.closed}
+    answers, masses = table["logprobs"].to_pylist(), table["label_mass"].to_pylist()
+    for index, (row, view) in enumerate(zip(rows, views, strict=True)):
+        if answers[index] is None or not 0 <= view < len(task.views):
+            continue
+        for item, values, share in zip(task.closed, answers[index], masses[index], strict=True):
+            if values is not None and len(values) == len(item.values):
+                logprobs[item.name][row, view] = values
+                mass[item.name][row, view] = np.nan if share is None else share
+    for item in task.closed:
+        for view, asked in enumerate(task.views):
+            # Shown position -> the task's option: what a view shuffled is put back.
+            logprobs[item.name][:, view] = logprobs[item.name][:, view][:, np.argsort(asked.permutation(item.question))]
+    cut = {name for name, flag in zip(names, table["truncated"].to_pylist(), strict=True) if flag}
+    return Page(tuple(order), logprobs, mass, frozenset(cut))
+
+
+def uniform(document_id: str) -> float:
+    """A number in [0, 1) that depends on the id alone: the same documents are sampled every time."""
+    return int.from_bytes(hashlib.blake2b(document_id.encode(), digest_size=7).digest()) / 2**56
+
+
+def fit(task: Task[Output], found: Iterable[Page], documents: int, *, rows: int = FIT_ROWS) -> Labeler:
+    """Learn each closed field's bias and prior from a uniform sample of about `rows` of `documents`."""
+    share = min(1.0, rows / max(documents, 1))
+    kept: dict[str, list[Floats]] = {item.name: [] for item in task.closed}
+    for page in found:
+        chosen = np.fromiter((uniform(name) < share for name in page.ids), dtype=np.bool_, count=len(page.ids))
+        for name, values in page.logprobs.items():
+            kept[name].append(values[chosen])
+    return Labeler({name: fit_decisions(np.concatenate(parts)) for name, parts in kept.items() if parts})
+
+
+def closed_labels(task: Task[Output], labeler: Labeler, found: Iterable[Page]) -> Iterator[pa.Table]:
+    """One table of labels per page: the closed fields."""
+    for page in found:
+        for item in task.closed:
+            yield _closed_table(item, page, labeler)
+
+
+def _closed_table(item: ClosedField, page: Page, labeler: Labeler) -> pa.Table:
+    aggregated = labeler.aggregate(page, item.name)
+    confidence, basis = labeler.confidence(item.name, aggregated)
+    tops = aggregated.top
+    shown = [orjson.dumps(value).decode() for value in item.values]
+    mass = page.mass[item.name]
+    known = ~np.isnan(mass)
+    mean_mass = np.where(known.any(axis=1), np.where(known, mass, 0).sum(axis=1) / np.maximum(known.sum(axis=1), 1), 1)
+    flags = [
+        _flags(name in page.truncated, bool(low), bool(flip > 0), top is None)
+        for name, low, flip, top in zip(page.ids, mean_mass < LOW_MASS, aggregated.flip, tops, strict=True)
+    ]
+    columns = [
+        pa.array(page.ids),
+        pa.array([item.name] * len(page.ids)),
+        pa.array([None if top is None else shown[top] for top in tops]),
+        pa.array(confidence, from_pandas=True),
+        pa.array([basis] * len(page.ids)),
+        pa.array([None if top is None else row for top, row in zip(tops, aggregated.probabilities, strict=True)]),
+        pa.array(aggregated.effective_votes),
+        pa.array(flags, type=pa.list_(pa.string())),
+    ]
+    return pa.table([column.cast(kind.type) for column, kind in zip(columns, LABEL_SCHEMA, strict=True)], LABEL_SCHEMA)
+
+
+def _flags(truncated: bool, low_mass: bool, flipped: bool, unanswered: bool) -> list[str]:
+    named = {"truncated": truncated, "low_label_mass": low_mass, "views_differ": flipped, "unanswered": unanswered}
+    return [name for name, on in named.items() if on]
+
+
+def sampled_labels(task: Task[Output], tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """One table of labels per page: the sampled fields, voted; reasoning is kept from a sample that
+    gave the winning answer."""
+    for table in tables:
+        ids = table["document_id"].to_pylist()
+        texts = [[text for text in (row or []) if text is not None] for row in table["samples"].to_pylist()]
+        parsed = [[task.parse(text) for text in row] for row in texts]
+        cut = table["truncated"].to_pylist()
+        rows: list[JsonObject] = []
+        winners: list[JsonObject] = [{} for _ in ids]
+        for item in task.voted:
+            options = len(item.values) if isinstance(item, ClosedField) else None
+            votes = [[_ballot(values[item.name]) for values in row] for row in parsed]
+            result = vote(votes, options=options)
+            for i, name in enumerate(ids):
+                value = result.values[i]
+                if value is not None:
+                    winners[i][item.name] = orjson.loads(value)
+                flags = _flags(bool(cut[i]), False, False, value is None)
+                rows.append(_row(name, item.name, value, float(result.confidence[i]), "agreement", flags))
+                rows[-1]["effective_votes"] = float(result.effective_votes[i])
+        for item in task.sampled:
+            if isinstance(item, ReasoningField):
+                kept = [_supporting(item.name, *pair) for pair in zip(parsed, winners, strict=True)]
+                rows.extend(
+                    _row(name, item.name, value, None, "kept", []) for name, value in zip(ids, kept, strict=True)
+                )
+        yield pa.Table.from_pylist(rows, LABEL_SCHEMA)
+
+
+def _ballot(value: Json) -> str | None:
+    return None if value == MISSING else orjson.dumps(value).decode()
+
+
+def _supporting(name: str, samples: Sequence[JsonObject], winner: JsonObject) -> str | None:
+    """The reasoning of the first sample whose voted answers all won."""
+    for values in samples:
+        if winner and all(values[key] == value for key, value in winner.items()) and values[name] != MISSING:
+            return orjson.dumps(values[name]).decode()
+    return None
+
+
+def _row(
+    document_id: str, name: str, value: str | None, confidence: float | None, basis: str, flags: Sequence[Json]
+) -> JsonObject:
+    return {
+        "document_id": document_id,
+        "field": name,
+        "value": value,
+        "confidence": None if confidence is None or np.isnan(confidence) else confidence,
+        "basis": basis,
+        "probabilities": None,
+        "effective_votes": None,
+        "flags": list(flags),
+    }
