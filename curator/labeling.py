@@ -17,7 +17,7 @@ import pyarrow as pa
 from curator.aggregate import Aggregated, DecisionModel, fit_decisions, vote
 from curator.calibration import Calibrator
 from curator.confidence import Floats
-from curator.fields import ClosedField, ReasoningField
+from curator.fields import ClosedField, OpenField, ReasoningField
 from curator.parsing import MISSING
 from curator.task import Output, Task
 from curator.types import Json, JsonObject
@@ -187,27 +187,35 @@ def sampled_labels(task: Task[Output], tables: Iterable[pa.Table]) -> Iterator[p
         ids = table["document_id"].to_pylist()
         texts = [[text for text in (row or []) if text is not None] for row in table["samples"].to_pylist()]
         parsed = [[task.parse(text) for text in row] for row in texts]
-        cut = table["truncated"].to_pylist()
         rows: list[JsonObject] = []
         winners: list[JsonObject] = [{} for _ in ids]
-        for item in task.voted:
-            options = len(item.values) if isinstance(item, ClosedField) else None
-            votes = [[_ballot(values[item.name]) for values in row] for row in parsed]
-            result = vote(votes, options=options)
-            for i, name in enumerate(ids):
-                value = result.values[i]
-                if value is not None:
-                    winners[i][item.name] = orjson.loads(value)
-                flags = _flags(bool(cut[i]), False, False, value is None)
-                rows.append(_row(name, item.name, value, float(result.confidence[i]), "agreement", flags))
-                rows[-1]["effective_votes"] = float(result.effective_votes[i])
-        for item in task.sampled:
-            if isinstance(item, ReasoningField):
-                kept = [_supporting(item.name, *pair) for pair in zip(parsed, winners, strict=True)]
-                rows.extend(
-                    _row(name, item.name, value, None, "kept", []) for name, value in zip(ids, kept, strict=True)
-                )
+        for voted in task.voted:
+            rows.extend(_voted_rows(voted, ids, parsed, table["truncated"].to_pylist(), winners))
+        for kept in task.sampled:
+            if isinstance(kept, ReasoningField):
+                found = (_supporting(kept.name, *pair) for pair in zip(parsed, winners, strict=True))
+                rows.extend(_row(name, kept.name, text, None, "kept") for name, text in zip(ids, found, strict=True))
         yield pa.Table.from_pylist(rows, LABEL_SCHEMA)
+
+
+def _voted_rows(
+    item: ClosedField | OpenField,
+    ids: Sequence[str],
+    parsed: Sequence[Sequence[JsonObject]],
+    truncated: Sequence[bool],
+    winners: Sequence[JsonObject],
+) -> Iterator[JsonObject]:
+    """One row per document; each winning value is noted in `winners`."""
+    options = len(item.values) if isinstance(item, ClosedField) else None
+    result = vote([[_ballot(values[item.name]) for values in row] for row in parsed], options=options)
+    for i, name in enumerate(ids):
+        value = result.values[i]
+        if value is not None:
+            winners[i][item.name] = orjson.loads(value)
+        row = _row(name, item.name, value, float(result.confidence[i]), result.basis)
+        row["effective_votes"] = float(result.effective_votes[i])
+        row["flags"] = list(_flags(truncated[i], False, False, value is None))
+        yield row
 
 
 def _ballot(value: Json) -> str | None:
@@ -222,9 +230,7 @@ def _supporting(name: str, samples: Sequence[JsonObject], winner: JsonObject) ->
     return None
 
 
-def _row(
-    document_id: str, name: str, value: str | None, confidence: float | None, basis: str, flags: Sequence[Json]
-) -> JsonObject:
+def _row(document_id: str, name: str, value: str | None, confidence: float | None, basis: str) -> JsonObject:
     return {
         "document_id": document_id,
         "field": name,
@@ -233,5 +239,5 @@ def _row(
         "basis": basis,
         "probabilities": None,
         "effective_votes": None,
-        "flags": list(flags),
+        "flags": [],
     }
