@@ -1,0 +1,138 @@
+"""Settings -> the task, engine, source and filters that they describe."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional
+
+from pydantic import BaseModel, Field, create_model
+
+from curator.errors import ConfigError, TaskError
+from curator.fields import Labels, Ordered, Reasoning
+from curator.task import DEFAULT_TEMPLATE, Task, View
+from curator.types import Sampling, Template
+
+if TYPE_CHECKING:
+    from cli.settings import FieldSettings, Settings, TaskSettings, TemplateSettings
+
+OPEN_TYPES: Mapping[str, type] = {"text": str, "number": float}
+
+
+def task_of(settings: Settings, folder: Path) -> Task[BaseModel]:
+    """The task of the settings; `folder` is where a 'module:Class' is looked for first.
+
+    Raises: ConfigError, TaskError
+    """
+    given = settings.task
+    if given is None:
+        raise ConfigError("the settings have no [task]", hint="`goldless init` writes a file that has one")
+    output = load_model(given.model, folder) if given.model else inline_model(given)
+    task = Task(
+        output,
+        given.instruction,
+        samples=given.samples,
+        sampling=Sampling(temperature=given.temperature, max_tokens=given.max_tokens),
+        answer_format=given.answer_format,
+    )
+    return _with_views(task, settings)
+
+
+def _with_views(task: Task[BaseModel], settings: Settings) -> Task[BaseModel]:
+    """Own wordings where there are any, the built-in paraphrases otherwise."""
+    count = settings.views.count
+    own = [template_of(settings.template)] if settings.template.model_fields_set else []
+    own += [template_of(item) for item in settings.views.templates]
+    if not own:
+        return task.with_views(count) if count > 1 else task
+    orders = (0, -1, *range(1, count + len(own)))
+    views = tuple(View(own[i % len(own)], orders[i // len(own)]) for i in range(max(count, len(own))))
+    return replace(task, views=views)
+
+
+def template_of(settings: TemplateSettings) -> Template:
+    """The default template with the parts that were set."""
+    return replace(DEFAULT_TEMPLATE, **settings.model_dump(exclude_none=True))
+
+
+def load_model(name: str, folder: Path) -> type[BaseModel]:
+    """The pydantic model 'module:Class'.
+
+    Raises: ConfigError if it cannot be imported, or is no pydantic model.
+    """
+    found = load_object(name, folder, "task.model")
+    if not (isinstance(found, type) and issubclass(found, BaseModel)):
+        raise ConfigError(f"task.model {name!r} is not a pydantic model", hint="class Review(pydantic.BaseModel): ...")
+    return found
+
+
+def load_object(name: str, folder: Path, setting: str) -> object:
+    """Import 'module:name', looking into `folder` first.
+
+    Raises: ConfigError
+    """
+    module_name, _, attribute = name.partition(":")
+    if not module_name or not attribute:
+        raise ConfigError(f"{setting} is {name!r}", hint="write 'module:Name', for example 'my_tasks:Review'")
+    if (path := str(folder.absolute())) not in sys.path:
+        sys.path.insert(0, path)
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        raise ConfigError(f"{setting}: {module_name!r} cannot be imported: {type(error).__name__}: {error}") from error
+    try:
+        found: object = getattr(module, attribute)
+    except AttributeError:
+        raise ConfigError(f"{setting}: {module_name!r} has no {attribute!r}") from None
+    return found
+
+
+def inline_model(settings: TaskSettings) -> type[BaseModel]:
+    """A pydantic model of the fields in the settings.
+
+    Raises: TaskError naming the field that cannot be asked.
+    """
+    fields = {name: _annotation(name, field) for name, field in settings.fields.items()}
+    try:
+        # Made at run time, out of a static checker's sight.
+        arguments: dict[str, Any] = {name: (annotation, ...) for name, annotation in fields.items()}
+        return create_model("Output", **arguments)
+    except (NameError, TypeError, ValueError) as error:
+        raise TaskError(f"the fields {', '.join(fields)} make no model: {error}", hint="use plain words") from None
+
+
+def _annotation(name: str, field: FieldSettings) -> object:
+    values, marks = _closed(field) if field.kind in ("predicate", "choice", "score") else (_open(field), [])
+    if field.kind == "reasoning":
+        marks = [Reasoning()]
+    inner = Optional[values] if field.optional else values  # noqa: UP045
+    described = [Field(description=field.instructions)] if field.instructions else []
+    return Annotated.__class_getitem__((inner, *marks, *described))  # type: ignore[attr-defined]
+
+
+def _open(field: FieldSettings) -> object:
+    if field.kind == "date":
+        from datetime import date
+
+        return date
+    return OPEN_TYPES.get(field.kind, str)
+
+
+def _closed(field: FieldSettings) -> tuple[object, list[object]]:
+    options = field.options
+    descriptions = dict(options) if isinstance(options, dict) else {}
+    names: list[str | int] = list(options)
+    if field.kind == "predicate":
+        # The first label is the word for true.
+        words = dict(zip((True, False), map(str, names), strict=False))
+        meant = dict(zip((True, False), descriptions.values(), strict=False))
+        return bool, [Labels(meant or None, words or None, field.none)]
+    distinct = tuple(dict.fromkeys(names))
+    if len(distinct) != len(names):
+        repeated = next(label for label in distinct if names.count(label) > 1)
+        raise TaskError(f"the label {repeated!r} is listed twice", hint="name every label once")
+    marks: list[object] = [Labels(descriptions or None, None, field.none)]
+    return Literal.__getitem__(distinct), [*marks, Ordered()] if field.kind == "score" else marks

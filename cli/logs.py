@@ -1,0 +1,122 @@
+"""Logging to stderr, and the OpenTelemetry SDK where the user has configured one."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
+
+from curator.errors import ConfigError
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.resources import Resource
+    from rich.console import Console
+
+log = logging.getLogger("goldless.cli")
+LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
+
+
+class StderrHandler(logging.Handler):
+    """Writes records above a progress bar, not through it."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self.console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from rich.text import Text
+
+        from cli.output import clean
+
+        style = "yellow" if record.levelno >= logging.WARNING else "dim"
+        line = f"{record.levelname.lower()}: {record.name}: {self.format(record)}"
+        self.console.print(Text(clean(line, keep_lines=True), style=style), soft_wrap=True)
+
+
+def start_logging(console: Console, *, verbose: int = 0, quiet: bool = False) -> None:
+    """Send records to stderr: ours from the level that was asked for, others' warnings only.
+
+    `-vv` shows everything, the libraries' records too.
+    """
+    root = logging.getLogger()
+    for old in [handler for handler in root.handlers if isinstance(handler, StderrHandler)]:
+        root.removeHandler(old)
+    root.addHandler(StderrHandler(console))
+    root.setLevel(logging.ERROR if quiet else logging.DEBUG if verbose > 1 else logging.WARNING)
+    ours = logging.ERROR if quiet else LEVELS[min(verbose, 2)]
+    for name in ("goldless", "curator", "cascade", "cli"):
+        logging.getLogger(name).setLevel(ours)
+    logging.captureWarnings(True)
+
+
+@contextlib.contextmanager
+def telemetry() -> Iterator[None]:
+    """Export spans and metrics for the duration of a command, if `OTEL_*` variables ask for it.
+
+    Nothing is exported otherwise. Raises: ConfigError for an exporter that is not installed.
+    """
+    from cli.config import telemetry_exporters
+
+    exporters = telemetry_exporters()
+    if exporters is None:
+        yield
+        return
+    try:
+        from opentelemetry.sdk.resources import Resource
+    except ImportError:
+        log.warning("OTEL_* variables are set but nothing is exported: pip install 'goldless[otel]'")
+        yield
+        return
+    resource = Resource.create({"service.name": exporters.service} if exporters.service else {})
+    with _tracing(exporters.traces, resource), _metrics(exporters.metrics, resource):
+        yield
+
+
+@contextlib.contextmanager
+def _tracing(names: tuple[str, ...], resource: Resource) -> Iterator[None]:
+    from opentelemetry import trace
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    if not names:
+        yield
+        return
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+    for name in names:
+        provider.add_span_processor(BatchSpanProcessor(_exporter("traces", name).load()()))
+    trace.set_tracer_provider(provider)
+    try:
+        yield
+    finally:
+        provider.shutdown()
+
+
+@contextlib.contextmanager
+def _metrics(names: tuple[str, ...], resource: Resource) -> Iterator[None]:
+    from opentelemetry import metrics
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+
+    if not names:
+        yield
+        return
+    readers = [PeriodicExportingMetricReader(_exporter("metrics", name).load()()) for name in names]
+    provider = MeterProvider(readers, resource=resource, shutdown_on_exit=False)
+    metrics.set_meter_provider(provider)
+    try:
+        yield
+    finally:
+        provider.shutdown()
+
+
+def _exporter(signal: str, name: str) -> EntryPoint:
+    """The exporter that the SDK's own entry points know by this name."""
+    found = tuple(entry_points(group=f"opentelemetry_{signal}_exporter", name=name))
+    if not found:
+        raise ConfigError(
+            f"OTEL_{signal.upper()}_EXPORTER asks for {name!r}, which is not installed",
+            hint="use otlp, console or none, or install that exporter",
+        )
+    return found[0]

@@ -1,0 +1,46 @@
+"""The `goldless` command: the app, assembled from one file per command group."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cli import curate, data, doctor, models, project
+from cli.failures import EXIT_HELP, version
+from cli.output import survive_any_terminal
+
+app = typer.Typer(
+    name="goldless",
+    help="Unlabeled text in; versioned, confidence-scored training sets out. No gold labels needed.",
+    epilog=EXIT_HELP,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for group in (project, data, curate, models, doctor):
+    group.register(app)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(version())
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    shown: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Unlabeled text in; versioned, confidence-scored training sets out. No gold labels needed.
+
+    Start with `goldless init`, then `goldless ingest` and `goldless curate`.
+    """
+
+
+def main() -> None:
+    """The entry point of the console script."""
+    survive_any_terminal()
+    app()

@@ -1,0 +1,153 @@
+"""A curation run as it goes: a bar on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from cli.output import Output, amount, duration
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from curator.annotate import Progress
+
+EVERY = 10.0
+"""Seconds between plain lines."""
+BAR_EVERY = 0.25
+"""Seconds between redraws of the bar."""
+
+
+@dataclass
+class Pace:
+    """What can be said about a run's speed and cost from its counts so far.
+
+    Answers that were reused cost no time, so speed and projections rest on the others.
+    """
+
+    progress: Progress
+    currency: str = ""
+    clock: Callable[[], float] = time.monotonic
+    started: float = field(init=False)
+    first: float | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self.started = self.clock()
+
+    @property
+    def fresh(self) -> int:
+        """Rows that were really asked."""
+        return self.progress.done - self.progress.reused
+
+    @property
+    def rate(self) -> float | None:
+        """Rows per second since the first answer; None before it."""
+        if self.first is None and self.fresh:
+            self.first = self.clock()
+            self._before = self.fresh
+        if self.first is None or (elapsed := self.clock() - self.first) <= 0:
+            return None
+        return (self.fresh - self._before) / elapsed or None
+
+    @property
+    def left(self) -> int | None:
+        """Rows still to come; None while their number is not known."""
+        return None if self.progress.total is None else max(0, self.progress.total - self.progress.done)
+
+    @property
+    def eta(self) -> float | None:
+        """Seconds to go."""
+        return None if self.left is None or not self.rate else self.left / self.rate
+
+    @property
+    def cost(self) -> float | None:
+        """Money so far; None where any answer had no price."""
+        return None if self.progress.unpriced else self.progress.cost
+
+    @property
+    def projected(self) -> float | None:
+        """Money at the end, if the rest is like what was asked so far."""
+        if self.cost is None or self.left is None or not self.progress.sent or not self.fresh:
+            return None
+        return self.cost + self.cost / self.fresh * self.left
+
+    def line(self) -> str:
+        """All of it in one line."""
+        counts = self.progress
+        total = "" if counts.total is None else f"/{counts.total:,}"
+        parts = [f"{counts.done:,}{total} rows"]
+        parts += [f"{counts.reused:,} reused"] if counts.reused else []
+        parts += [f"{counts.failed:,} failed"] if counts.failed else []
+        parts += [f"{self.rate:.1f} rows/s"] if self.rate else []
+        parts += [f"{counts.usage.input_tokens + counts.usage.output_tokens:,} tokens"]
+        if self.cost:
+            parts.append(f"{amount(self.cost, self.currency)} so far, {amount(self.projected)} projected")
+        parts += [f"ETA {duration(self.eta)}"] if self.left else []
+        return ", ".join(parts)
+
+
+@contextlib.contextmanager
+def watch(out: Output, progress: Progress, *, currency: str = "") -> Iterator[None]:
+    """Show `progress` on stderr while the block runs; nothing under `--quiet`."""
+    pace = Pace(progress, currency)
+    if out.quiet:
+        yield
+    elif out.stderr.is_terminal and not out.stderr.is_dumb_terminal:
+        with _bar(out, pace):
+            yield
+    else:
+        with _lines(out, pace):
+            yield
+
+
+@contextlib.contextmanager
+def _bar(out: Output, pace: Pace) -> Iterator[None]:
+    from rich.live import Live
+
+    live = Live(
+        get_renderable=lambda: _drawn(pace),
+        console=out.stderr,
+        refresh_per_second=1 / BAR_EVERY,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
+    with live:
+        yield
+
+
+def _drawn(pace: Pace) -> RenderableType:
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    counts = pace.progress
+    bar = ProgressBar(total=counts.total, completed=counts.done, pulse=counts.total is None, width=30)
+    row = Table.grid(padding=(0, 1))
+    row.add_row(bar, Text(pace.line() if counts.done else "getting ready"))
+    return row
+
+
+@contextlib.contextmanager
+def _lines(out: Output, pace: Pace) -> Iterator[None]:
+    stop = threading.Event()
+
+    def report() -> None:
+        last = ""
+        while not stop.wait(EVERY):
+            if pace.progress.done and (line := pace.line()) != last:
+                out.say(line)
+                last = line
+
+    thread = threading.Thread(target=report, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        if pace.progress.done:
+            out.say(pace.line())

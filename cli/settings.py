@@ -1,0 +1,194 @@
+"""What goldless.toml may hold: one model per table. The defaults work.
+
+`cli/config.py` reads the file; `cli/build.py` makes tasks, engines and filters of it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt, SecretStr, model_validator
+
+from curator.types import Json
+
+Scalar = str | int | float | bool
+
+
+class Table(BaseModel):
+    """A table of the file. An unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class StoreSettings(Table):
+    """Where everything is kept; `wait` is how many seconds to wait for another command's write."""
+
+    path: Path = Path("goldless.duckdb")
+    wait: NonNegativeFloat = 10.0
+
+
+class SourceSettings(Table):
+    """The documents. `text` and `id` name columns, `columns` those to keep beside the text."""
+
+    uri: str
+    text: str = "text"
+    id: str | None = None
+    format: Literal["auto", "jsonl", "json", "csv", "tsv", "parquet", "arrow", "lines", "files", "hf"] = "auto"
+    encoding: str = "utf-8"
+    columns: list[str] | None = None
+    delimiter: str | None = None
+    max_row_bytes: PositiveInt | None = None
+
+
+class FieldSettings(Table):
+    """One question. `labels` are a choice's options, a score's levels (lowest first) or the words
+    for true and false, as a list or as label = "what it means"."""
+
+    kind: Literal["predicate", "choice", "score", "text", "number", "date", "reasoning"]
+    instructions: str = ""
+    labels: list[str] | dict[str, str] = Field(default_factory=list)
+    levels: list[str | int] | dict[str, str] = Field(default_factory=list)
+    optional: bool = False
+    none: str = "none of these"
+
+    @model_validator(mode="after")
+    def _options(self) -> Self:
+        if self.labels and self.levels:
+            raise ValueError("give labels or levels, not both")
+        if self.kind in ("choice", "score") and not self.options:
+            raise ValueError(f"a {self.kind} needs {'labels' if self.kind == 'choice' else 'levels'}")
+        if self.kind == "predicate" and self.options and len(self.options) != 2:
+            raise ValueError("a predicate has two labels: the word for true, then the word for false")
+        return self
+
+    @property
+    def options(self) -> list[str | int] | dict[str, str]:
+        """The labels or levels, whichever were given."""
+        return self.levels or ([*self.labels] if isinstance(self.labels, list) else self.labels)
+
+
+class TaskSettings(Table):
+    """What to label: a pydantic model of your own, or fields written down here."""
+
+    model: str | None = None
+    instruction: str = ""
+    fields: dict[str, FieldSettings] = Field(default_factory=dict)
+    samples: PositiveInt = 5
+    temperature: NonNegativeFloat = 0.7
+    max_tokens: PositiveInt = 256
+    answer_format: Literal["json", "text"] = "json"
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Self:
+        if bool(self.model) == bool(self.fields):
+            raise ValueError("give either model = 'module:Class' or [task.fields.<name>] tables")
+        return self
+
+
+class TemplateSettings(Table):
+    """The text around a question; what is left out stays as it is by default."""
+
+    system: str | None = None
+    state: str | None = None
+    question: str | None = None
+    option: str | None = None
+    described: str | None = None
+    answer_prefix: str | None = None
+    letters: bool | None = None
+
+
+class ViewSettings(Table):
+    """How many ways to ask each question: other wordings and other option orders, whose votes are
+    averaged. `templates` are wordings of your own beside [template]."""
+
+    count: PositiveInt = 1
+    templates: list[TemplateSettings] = Field(default_factory=list)
+
+
+class EngineSettings(Table):
+    """Who answers. Prices are money per million tokens; `settings` go to the engine as they are."""
+
+    spec: str
+    api_key: SecretStr | None = None
+    price_input: NonNegativeFloat | None = None
+    price_output: NonNegativeFloat | None = None
+    currency: str = "USD"
+    concurrency: PositiveInt | None = None
+    long_text: Literal["keep_start", "keep_ends", "skip"] = "keep_start"
+    settings: dict[str, Scalar] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _both_prices(self) -> Self:
+        if (self.price_input is None) != (self.price_output is None):
+            raise ValueError("give price_input and price_output, or neither")
+        return self
+
+
+class ReferenceSettings(EngineSettings):
+    """A stronger model, which answers `rows` uniformly drawn documents to calibrate the confidences."""
+
+    rows: PositiveInt = 200
+
+
+class LengthSettings(Table):
+    """Bounds of a document's length."""
+
+    min_chars: int | None = None
+    max_chars: int | None = None
+    min_words: int | None = None
+    max_words: int | None = None
+
+
+class FilterSettings(Table):
+    """Quality filters: `custom` names functions of your own as 'module:function'."""
+
+    length: LengthSettings | None = None
+    language: dict[str, Json] | None = None
+    repetition: bool | dict[str, Json] = False
+    custom: list[str] = Field(default_factory=list)
+
+
+class DedupSettings(Table):
+    """Duplicate removal. `threshold` is the Jaccard similarity of near-duplicates."""
+
+    exact: bool = True
+    near: bool = True
+    threshold: float = Field(0.8, gt=0, le=1)
+
+
+class SelectSettings(Table):
+    """What enters the training set; see curator.selection.SelectionPolicy."""
+
+    min_confidence: float = Field(0.0, ge=0, le=1)
+    coverage: float = Field(1.0, gt=0, le=1)
+    coverage_of: Literal["rows", "class"] = "rows"
+    balance: bool = False
+    by: str | None = None
+    quota: PositiveInt | None = None
+    max_rows: PositiveInt | None = None
+    seed: int = 0
+
+
+class BudgetSettings(Table):
+    """Hard caps of one run, reserved before a request is sent."""
+
+    calls: PositiveInt | None = None
+    tokens: PositiveInt | None = None
+    money: NonNegativeFloat | None = None
+
+
+class Settings(Table):
+    """The whole file."""
+
+    store: StoreSettings = StoreSettings()
+    source: SourceSettings | None = None
+    task: TaskSettings | None = None
+    template: TemplateSettings = TemplateSettings()
+    views: ViewSettings = ViewSettings()
+    engine: EngineSettings | None = None
+    reference: ReferenceSettings | None = None
+    filters: FilterSettings = FilterSettings()
+    dedup: DedupSettings = DedupSettings()
+    select: SelectSettings = SelectSettings()
+    budget: BudgetSettings = BudgetSettings()
