@@ -1,0 +1,63 @@
+"""GGUF files become safetensors folders, once: vLLM, transformers and training all read those."""
+
+from __future__ import annotations
+
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
+from pathlib import Path
+
+from curator.errors import MissingExtraError, WeightsError
+
+log = logging.getLogger(__name__)
+
+
+def convert(gguf: Path, folder: Path, *, dtype: str = "bfloat16") -> None:
+    """Write the model and tokenizer of `gguf` into `folder` with dequantised weights.
+
+    Raises: MissingExtraError; WeightsError if the file is damaged or its architecture is unknown.
+    """
+    try:
+        import gguf as _gguf  # noqa: F401  transformers reads GGUF through it
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+    except ImportError as error:
+        raise MissingExtraError(
+            f"reading GGUF files needs {error.name}", hint="pip install 'goldless[local]'"
+        ) from error
+    log.info("converting %s to safetensors (once)", gguf.name)
+    where = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name, "local_files_only": True}
+    try:
+        with quiet():
+            model = AutoModelForCausalLM.from_pretrained(**where, dtype=getattr(torch, dtype))
+            # Else the config says that the weights are quantised, and saving is refused.
+            vars(model.config).pop("quantization_config", None)
+            model.hf_quantizer = None
+            model.save_pretrained(folder)
+            AutoTokenizer.from_pretrained(**where).save_pretrained(folder)
+    except Exception as error:  # gguf and transformers raise whatever comes: ValueError, KeyError, struct.error...
+        if isinstance(error, OSError) and error.errno:
+            raise  # the disk's fault, not the file's
+        raise WeightsError(
+            f"{gguf} cannot be read as a GGUF model: {error}", hint="check the file, or pass a safetensors folder"
+        ) from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers' progress bars and advice off the terminal."""
+    from transformers.utils import logging as noise
+
+    level = noise.get_verbosity()
+    noise.set_verbosity_error()
+    noise.disable_progress_bar()
+    try:
+        # Some bars are tqdm's own and can only be kept off by their stream.
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        noise.set_verbosity(level)
+        noise.enable_progress_bar()
