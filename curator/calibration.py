@@ -11,11 +11,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, cast
 
 import numpy as np
 
-from curator.confidence import Bools, Floats, log_normalise
+from curator.confidence import Bools, Floats, Ints, log_normalise
 from curator.errors import InputError
 from curator.types import JsonObject
 
@@ -83,6 +83,18 @@ class Calibrator:
             "n": self.n,
         }
 
+    @classmethod
+    def from_json(cls, data: JsonObject) -> Calibrator:
+        """Raises: InputError when `data` is not what `to_json` wrote."""
+        try:
+            knots, values, lower, upper = (
+                tuple(map(float, cast(list[float], data[name]))) for name in ("knots", "values", "lower", "upper")
+            )
+            method, basis, n = cast(Method, data["method"]), str(data["basis"]), int(cast(int, data["n"]))
+            return cls(method, knots, values, lower, upper, basis, n)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"not a calibrator: {error!r}") from error
+
 
 def calibrate_with_reference(
     confidence: Floats, agrees: Bools, reference: str, *, weights: Floats | None = None, method: Method | None = None
@@ -99,12 +111,12 @@ def calibrate_with_audits(
 ) -> Calibrator:
     """Chance of being right, from rows (n,) that people checked. `weights` are inverse sampling
     probabilities where the audited rows were not drawn uniformly. Basis `audited(<n>)`."""
-    return _fit(confidence, correct, f"audited({len(confidence)})", weights, method)
+    return _fit(confidence, correct, f"audited({int((~np.isnan(confidence)).sum())})", weights, method)
 
 
-def isotonic(scores: Floats, targets: Floats, weights: Floats) -> Floats:
-    """Non-decreasing fit of `targets` at the distinct increasing `scores`, by pooling adjacent
-    violators (Ayer et al. 1955). All shapes (n,)."""
+def isotonic(targets: Floats, weights: Floats) -> Floats:
+    """Non-decreasing fit of `targets` (n,), given in the order of their scores, by pooling adjacent
+    violators (Ayer et al. 1955)."""
     blocks: list[tuple[float, float, int]] = []
     for target, weight in zip(targets, weights, strict=True):
         blocks.append((float(target), float(weight), 1))
@@ -113,8 +125,6 @@ def isotonic(scores: Floats, targets: Floats, weights: Floats) -> Floats:
             before, base, count = blocks.pop()
             total = mass + base
             blocks.append(((value * mass + before * base) / total, total, size + count))
-    if len(scores) != len(targets):
-        raise InputError(f"{len(scores)} scores for {len(targets)} targets")
     return np.repeat([block[0] for block in blocks], [block[2] for block in blocks])
 
 
@@ -124,7 +134,7 @@ def platt(scores: Floats, targets: Floats, weights: Floats) -> tuple[Floats, Flo
     `scores` are logits. A weak normal prior (a about 0, b about 1) keeps separable data finite.
     """
     design = np.stack([np.ones_like(scores), scores], axis=1)
-    centre, precision = np.array([0.0, 1.0]), np.diag([0.05, 0.5])
+    centre, precision = np.array([0.0, 1.0]), np.diag([0.5, 0.5])
     theta = centre.copy()
     hessian = precision
     for _ in range(100):
@@ -157,6 +167,8 @@ def _fit(confidence: Floats, right: Bools, basis: str, weights: Floats | None, m
     scores = np.asarray(confidence, dtype=np.float64)
     targets = np.asarray(right, dtype=np.float64)
     mass = np.ones_like(scores) if weights is None else np.asarray(weights, dtype=np.float64)
+    if len(scores) != len(targets):
+        raise InputError(f"{len(scores)} confidences for {len(targets)} outcomes")
     known = ~np.isnan(scores)
     if known.sum() < 2:
         raise InputError(
@@ -184,7 +196,7 @@ def _fit_isotonic(scores: Floats, targets: Floats, weights: Floats, basis: str) 
     knots, index = np.unique(scores, return_inverse=True)
     mass = np.bincount(index, weights).astype(np.float64)
     means = np.bincount(index, weights * targets) / mass
-    values = isotonic(knots, means, mass)
+    values = isotonic(means, mass)
     block = np.concatenate([[0], np.cumsum(np.diff(values) > 0)]).astype(np.int64)
     count = np.bincount(block, mass)[block].astype(np.float64)
     lower, upper = wilson(values, count)
@@ -196,3 +208,35 @@ def _calibrator(method: Method, knots: Floats, curves: Sequence[Floats], basis: 
     if any(math.isnan(value) for value in values):
         raise InputError("the checked rows have weights or outcomes that are not numbers")
     return Calibrator(method, tuple(map(float, knots)), tuple(values), tuple(lower), tuple(upper), basis, n)
+
+
+def choose_audits(confidence: Floats, count: int, *, seed: int = 0) -> tuple[Ints, Floats]:
+    """Rows for people to check where they tighten the calibration most, with sampling weights.
+
+    Stratified by confidence (at most 10 strata of equal size), drawn in proportion to rows x
+    sqrt(c (1 - c)) (Neyman 1934). Returns row indices (count,) and their weights for
+    `calibrate_with_audits`; rows without a confidence (NaN) are never chosen.
+    """
+    scores = np.asarray(confidence, dtype=np.float64)
+    rows = np.flatnonzero(~np.isnan(scores))
+    if not 0 < count <= len(rows):
+        raise InputError(f"cannot choose {count} of {len(rows)} rows for audit")
+    edges = np.unique(np.quantile(scores[rows], np.arange(1, 10) / 10))
+    stratum = np.searchsorted(edges, scores[rows])
+    strata = [rows[stratum == number] for number in np.unique(stratum)]
+    sizes = np.array([len(group) for group in strata])
+    middle = np.clip([scores[group].mean() for group in strata], 0.02, 0.98)
+    wanted = _allot(sizes * np.sqrt(middle * (1 - middle)), sizes, count)
+    random = np.random.default_rng(seed)
+    chosen = [random.choice(group, want, replace=False) for group, want in zip(strata, wanted, strict=True)]
+    weights = [np.full(want, size / max(want, 1)) for want, size in zip(wanted, sizes, strict=True)]
+    return np.concatenate(chosen).astype(np.int64), np.concatenate(weights)
+
+
+def _allot(shares: Floats, sizes: Ints, count: int) -> Ints:
+    """Whole numbers summing to `count`, in proportion to `shares`, none above its size."""
+    wanted = np.zeros(len(sizes), dtype=np.int64)
+    for _ in range(count):
+        need = np.where(wanted < sizes, shares / (wanted + 0.5), -1.0)
+        wanted[int(np.argmax(need))] += 1
+    return wanted

@@ -35,17 +35,18 @@ def log_normalise(logprobs: Floats) -> Floats:
     A row with a NaN or without any finite entry is missing: NaN throughout.
     """
     values = np.asarray(logprobs, dtype=np.float64)
-    top = np.max(values, axis=-1, keepdims=True)
+    top: Floats = np.max(values, axis=-1, keepdims=True)
     bad = ~np.isfinite(top)
     shifted: Floats = np.maximum(np.where(bad, 0.0, values) - np.where(bad, 0.0, top), -FLOOR)
-    shifted -= np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-    shifted[bad[..., 0]] = np.nan
-    return shifted
+    total: Floats = np.sum(np.exp(shifted), axis=-1, keepdims=True)
+    result: Floats = np.where(bad, np.nan, shifted - np.log(total))
+    return result
 
 
 def top_probability(probabilities: Floats) -> Floats:
     """Probability of the most probable option."""
-    return np.max(_table(probabilities), axis=1)
+    result: Floats = np.max(_table(probabilities), axis=1)
+    return result
 
 
 def margin(probabilities: Floats) -> Floats:
