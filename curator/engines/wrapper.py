@@ -1,0 +1,48 @@
+"""The base of all wrappers: an engine around an engine, same interface in, same out."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from curator.engines.base import Engine, EngineIdentity, Preview
+from curator.types import Capability, Completion, DecideRequest, Decisions, GenerateRequest
+
+Request = TypeVar("Request", DecideRequest, GenerateRequest)
+Result = TypeVar("Result", Decisions, Completion)
+
+
+class WrapperEngine:
+    """Passes everything on to `inner`. A wrapper overrides `around`, through which both kinds of call
+    go, and what else it changes."""
+
+    def __init__(self, inner: Engine) -> None:
+        self.inner = inner
+
+    @property
+    def identity(self) -> EngineIdentity:
+        return self.inner.identity
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        return self.inner.capabilities
+
+    @property
+    def concurrency(self) -> int:
+        return self.inner.concurrency
+
+    async def decide(self, request: DecideRequest) -> Decisions:
+        return await self.around(self.inner.decide, request)
+
+    async def generate(self, request: GenerateRequest) -> Completion:
+        return await self.around(self.inner.generate, request)
+
+    async def around(self, call: Callable[[Request], Awaitable[Result]], request: Request) -> Result:
+        """One call; `call` is the inner engine's method."""
+        return await call(request)
+
+    async def preview(self, request: DecideRequest) -> tuple[Preview, ...]:
+        return await self.inner.preview(request)
+
+    async def aclose(self) -> None:
+        await self.inner.aclose()

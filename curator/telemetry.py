@@ -1,0 +1,143 @@
+"""The only OpenTelemetry import: names of spans, attributes and metrics, and the helpers that use them.
+
+API only: without an SDK nothing is recorded, kept or sent, and `recording()` lets the callers skip
+the work. The GenAI conventions are in Development and their Python constants deprecated, so the
+strings stand here, as of semantic conventions 1.38; `SCHEMA` is our own version of this list and
+changes with any of them.
+Source: https://opentelemetry.io/docs/specs/semconv/gen-ai/ (gen-ai-spans, gen-ai-metrics).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Final
+
+from opentelemetry import metrics, propagate, trace
+from opentelemetry.trace import Span as Span  # re-exported, as no other module imports OpenTelemetry
+from opentelemetry.trace import SpanKind, Status, StatusCode
+
+SCHEMA: Final = "goldless-1"
+SEMCONV: Final = "1.38.0"
+
+# Spans of curation; an engine call is `chat {model}`.
+CURATE: Final = "curate"
+STAGE: Final = "stage"
+BATCH: Final = "batch"
+
+# Attributes of the GenAI conventions.
+OPERATION: Final = "gen_ai.operation.name"
+PROVIDER: Final = "gen_ai.provider.name"
+REQUEST_MODEL: Final = "gen_ai.request.model"
+REQUEST_TEMPERATURE: Final = "gen_ai.request.temperature"
+REQUEST_TOP_P: Final = "gen_ai.request.top_p"
+REQUEST_MAX_TOKENS: Final = "gen_ai.request.max_tokens"
+REQUEST_SEED: Final = "gen_ai.request.seed"
+REQUEST_CHOICES: Final = "gen_ai.request.choice.count"
+RESPONSE_FINISH: Final = "gen_ai.response.finish_reasons"
+INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
+OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
+TOKEN_TYPE: Final = "gen_ai.token.type"
+INPUT_MESSAGES: Final = "gen_ai.input.messages"
+OUTPUT_MESSAGES: Final = "gen_ai.output.messages"
+ERROR_TYPE: Final = "error.type"
+SERVER_ADDRESS: Final = "server.address"
+SERVER_PORT: Final = "server.port"
+
+# Cost stands on attempt spans only, so that sums do not count it twice.
+COST_AMOUNT: Final = "gen_ai.usage.cost.amount"
+COST_CURRENCY: Final = "gen_ai.usage.cost.currency"
+COST_SOURCE: Final = "gen_ai.usage.cost.source"
+
+# Ours.
+QUESTIONS: Final = "goldless.questions"
+READOUT: Final = "goldless.readout"
+STAGE_NAME: Final = "goldless.stage"
+ROWS: Final = "goldless.rows"
+
+DURATION: Final = "gen_ai.client.operation.duration"
+TOKENS: Final = "gen_ai.client.token.usage"
+DURATION_BUCKETS: Final = tuple(0.01 * 2**i for i in range(14))
+"""Seconds: .01 .02 .04 ... 81.92, as the conventions ask."""
+TOKEN_BUCKETS: Final = tuple(float(4**i) for i in range(14))
+
+_API_METERS: Final = "opentelemetry.metrics"
+
+Attribute = str | bool | int | float | tuple[str, ...]
+
+tracer = trace.get_tracer("goldless", SCHEMA)
+_meter = metrics.get_meter("goldless", SCHEMA)
+_duration = _meter.create_histogram(
+    DURATION,
+    unit="s",
+    description="Duration of one call of a model.",
+    explicit_bucket_boundaries_advisory=DURATION_BUCKETS,
+)
+_tokens = _meter.create_histogram(
+    TOKENS,
+    unit="{token}",
+    description="Tokens of one call of a model.",
+    explicit_bucket_boundaries_advisory=TOKEN_BUCKETS,
+)
+
+
+def recording() -> bool:
+    """Whether an SDK (or anything else but the API's own stand-ins) is set up, for spans or for
+    metrics. About 2 microseconds: it is asked on every call, as an SDK may be set up late."""
+    spans, meters = type(trace.get_tracer_provider()), type(metrics.get_meter_provider())
+    return not (spans.__module__.startswith("opentelemetry.trace") and meters.__module__.startswith(_API_METERS))
+
+
+@contextmanager
+def span(name: str, attributes: Mapping[str, Attribute], *, client: bool = False) -> Iterator[Span]:
+    """A current span, CLIENT for a call over the network, else INTERNAL.
+
+    A failure sets the status and `error.type` to the class of the error; its message, which may
+    quote a document, is not recorded.
+    """
+    kind = SpanKind.CLIENT if client else SpanKind.INTERNAL
+    with tracer.start_as_current_span(
+        name, kind=kind, attributes=attributes, record_exception=False, set_status_on_exception=False
+    ) as current:
+        try:
+            yield current
+        except BaseException as error:
+            fail(current, error)
+            raise
+
+
+@contextmanager
+def stage_span(name: str, **attributes: Attribute) -> Iterator[Span]:
+    """A span of curation: `curate`, then `stage ingest`, then `batch`. Counts of rows go under `rows`.
+
+        with stage_span("annotate", rows=512) as current: ...
+
+    Keyword names become attributes under `goldless.`; row ids only where the user asked for them.
+    """
+    title = name if name in (CURATE, BATCH) else f"{STAGE} {name}"
+    found: dict[str, Attribute] = {f"goldless.{key}": value for key, value in attributes.items()}
+    with span(title, {STAGE_NAME: name, **found}) as current:
+        yield current
+
+
+def fail(current: Span, error: BaseException) -> None:
+    """Mark a span as failed by `error`."""
+    current.set_attribute(ERROR_TYPE, type(error).__name__)
+    current.set_status(Status(StatusCode.ERROR, type(error).__name__))
+
+
+def record_call(seconds: float, tokens: Mapping[str, int], attributes: Mapping[str, Attribute]) -> None:
+    """One model call into the two GenAI histograms; `tokens` is per `gen_ai.token.type`
+    (`input`, `output`)."""
+    _duration.record(seconds, attributes)
+    for kind, count in tokens.items():
+        _tokens.record(count, {**attributes, TOKEN_TYPE: kind})
+
+
+def trace_headers() -> dict[str, str]:
+    """`traceparent` (and what else the configured propagators say) of the current span; empty when
+    no span is recorded, so that a server's own spans join ours only when somebody looks."""
+    headers: dict[str, str] = {}
+    if trace.get_current_span().is_recording():
+        propagate.inject(headers)
+    return headers
