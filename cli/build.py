@@ -95,7 +95,9 @@ def inline_model(settings: TaskSettings) -> type[BaseModel]:
 
     Raises: TaskError naming the field that cannot be asked.
     """
-    fields = {name: _annotation(name, field) for name, field in settings.fields.items()}
+    if private := next((name for name in settings.fields if name.startswith("_")), None):
+        raise TaskError(f"the field {private!r} starts with an underscore", hint="rename it")
+    fields = {name: _annotation(field) for name, field in settings.fields.items()}
     try:
         # Made at run time, out of a static checker's sight.
         arguments: dict[str, Any] = {name: (annotation, ...) for name, annotation in fields.items()}
@@ -104,13 +106,12 @@ def inline_model(settings: TaskSettings) -> type[BaseModel]:
         raise TaskError(f"the fields {', '.join(fields)} make no model: {error}", hint="use plain words") from None
 
 
-def _annotation(name: str, field: FieldSettings) -> object:
-    values, marks = _closed(field) if field.kind in ("predicate", "choice", "score") else (_open(field), [])
-    if field.kind == "reasoning":
-        marks = [Reasoning()]
+def _annotation(field: FieldSettings) -> object:
+    closed = field.kind in ("predicate", "choice", "score")
+    values, marks = _closed(field) if closed else (_open(field), [Reasoning()] if field.kind == "reasoning" else [])
     inner = Optional[values] if field.optional else values  # noqa: UP045
-    described = [Field(description=field.instructions)] if field.instructions else []
-    return Annotated.__class_getitem__((inner, *marks, *described))  # type: ignore[attr-defined]
+    described = Field(description=field.instructions or None)
+    return Annotated.__class_getitem__((inner, *marks, described))  # type: ignore[attr-defined]
 
 
 def _open(field: FieldSettings) -> object:

@@ -35,20 +35,24 @@ class StderrHandler(logging.Handler):
         self.console.print(Text(clean(line, keep_lines=True), style=style), soft_wrap=True)
 
 
-def start_logging(console: Console, *, verbose: int = 0, quiet: bool = False) -> None:
+@contextlib.contextmanager
+def logging_to(console: Console, *, verbose: int = 0, quiet: bool = False) -> Iterator[None]:
     """Send records to stderr: ours from the level that was asked for, others' warnings only.
 
     `-vv` shows everything, the libraries' records too.
     """
-    root = logging.getLogger()
-    for old in [handler for handler in root.handlers if isinstance(handler, StderrHandler)]:
-        root.removeHandler(old)
-    root.addHandler(StderrHandler(console))
+    root, handler = logging.getLogger(), StderrHandler(console)
+    root.addHandler(handler)
     root.setLevel(logging.ERROR if quiet else logging.DEBUG if verbose > 1 else logging.WARNING)
     ours = logging.ERROR if quiet else LEVELS[min(verbose, 2)]
     for name in ("goldless", "curator", "cascade", "cli"):
         logging.getLogger(name).setLevel(ours)
     logging.captureWarnings(True)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        root.removeHandler(handler)
 
 
 @contextlib.contextmanager

@@ -115,11 +115,10 @@ def init(
     content = settings_text(source, text, [label.strip() for label in labels.split(",")], engine)
     path = session.config
     try:
+        if path.exists() and not force:
+            raise InputError(f"{path} exists already", hint="--force replaces it, --config writes another")
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w" if force else "x", encoding="utf-8") as file:
-            file.write(content)
-    except FileExistsError:
-        raise InputError(f"{path} exists already", hint="--force replaces it, --config writes another") from None
+        path.write_text(content, encoding="utf-8")
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}") from None
     session.out.say(f"wrote {path}")

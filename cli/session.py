@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,9 +16,8 @@ from cli.output import Output, abandon_stdout
 from curator.errors import InputError
 
 if TYPE_CHECKING:
-    from curator.store import Store
-
     from cli.config import Settings
+    from curator.store import Store
 
 P = ParamSpec("P")
 CONFIG_FILE = Path("goldless.toml")
@@ -87,13 +85,13 @@ class Session:
 
         Raises: InputError if there is none yet and `create` is false; StoreError.
         """
-        from curator.store import Store
-
         if not create and not self.location.exists():
             raise InputError(
                 f"there is no store at {self.location}",
                 hint="run `goldless ingest` first, or name one with --store",
             )
+        from curator.store import Store
+
         return Store(self.location, wait=self.settings.store.wait)
 
 
@@ -136,24 +134,26 @@ def invoke(function: Callable[[Session], None], **flags: Unpack[Flags]) -> None:
 
     Raises: typer.Exit
     """
-    from cli.logs import start_logging, telemetry
+    from cli.logs import logging_to
 
     out = Output(json=flags.get("json", False), quiet=flags.get("quiet", False))
     debug = flags.get("debug", False)
-    start_logging(out.stderr, verbose=flags.get("verbose", 0), quiet=out.quiet)
     session = Session(flags.get("config", CONFIG_FILE), flags.get("store"), debug, out)
+    with logging_to(out.stderr, verbose=flags.get("verbose", 0), quiet=out.quiet):
+        _guarded(function, session)
+
+
+def _guarded(function: Callable[[Session], None], session: Session) -> None:
+    """The error handler of all commands. Raises: typer.Exit"""
+    from cli.logs import telemetry
+
     try:
         with telemetry():
             function(session)
-        out.flush()
+        session.out.flush()
     except typer.Exit:
         raise
     except BrokenPipeError:
         abandon_stdout()
     except (Exception, KeyboardInterrupt) as error:
-        raise typer.Exit(explain(error, out.complain, debug=debug)) from None
-
-
-def interactive() -> bool:
-    """Whether a person watches stderr."""
-    return sys.stderr.isatty()
+        raise typer.Exit(explain(error, session.out.complain, debug=session.debug)) from None

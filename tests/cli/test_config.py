@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -196,8 +197,6 @@ def test_exporters_only_where_they_are_asked_for(
     environment: dict[str, str],
     expected: tuple[tuple[str, ...], tuple[str, ...], str] | None,
 ) -> None:
-    import os
-
     for name in list(os.environ):
         if name.startswith("OTEL_"):
             monkeypatch.delenv(name)
