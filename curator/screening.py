@@ -1,0 +1,87 @@
+"""Which documents are worth a model's time: duplicates and quality, each rejection with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from curator.dedup import exact_duplicates, near_duplicates
+from curator.filters import Filter, build_filters, judge, settings_hash
+from curator.store import Run, Store
+from curator.telemetry import stage_span
+from curator.types import Document, Json, JsonObject, Verdict
+
+KEPT = Verdict(True)
+Judged = tuple[str, str, Verdict]
+
+
+@dataclass(frozen=True, slots=True)
+class Screening:
+    """What to remove before anything is labelled.
+
+    `exact` removes texts that are equal but for case and space, `near` those whose Jaccard similarity
+    to an earlier one reaches it (None: off; needs the `dedup` extra). `filters` is a `[filters]` table,
+    see `curator.filters`; `own` are filters of yours, by name. A filter's name is part of what its
+    verdicts are kept under, so rename it when you change what it does.
+    """
+
+    exact: bool = True
+    near: float | None = 0.8
+    filters: Mapping[str, Json] = field(default_factory=dict)
+    own: tuple[tuple[str, Filter], ...] = ()
+
+    def describe(self) -> JsonObject:
+        """The settings as JSON."""
+        return {
+            **self.filters,
+            "dedup": {"exact": self.exact, "near": self.near},
+            "own": [name for name, _ in self.own],
+        }
+
+    @property
+    def key(self) -> str:
+        """Names these settings; verdicts are kept under it."""
+        return settings_hash(self.describe())
+
+
+def screen(store: Store, run: Run, screening: Screening) -> JsonObject:
+    """Judge every document that these settings have not judged yet, and count what is left.
+
+    A new document can only be told to be a duplicate beside all others, so all are read again
+    whenever there are new ones; nothing is when there are none.
+    """
+    with stage_span("screen") as span:
+        total = store.count()
+        if store.judged(screening.key) != total:
+            store.add_verdicts(screening.key, _verdicts(store, screening), run.id, replace=True)
+        kept = store.count(screening.key)
+        span.set_attribute("goldless.rows", total)
+    reasons = {row.reason: row.count for row in store.rejections(screening.key)}
+    return {"documents": total, "kept": kept, "rejected": dict[str, Json](reasons)}
+
+
+def _verdicts(store: Store, screening: Screening) -> Iterator[Judged]:
+    """One verdict per document. Duplicates are told first: a text that a filter rejects still is the
+    first of its kind."""
+    duplicates: dict[str, Judged] = {}
+    if screening.exact:
+        _note(duplicates, "exact", exact_duplicates(store.documents()))
+    if screening.near is not None:
+        left = _without(store.documents(), duplicates)
+        _note(duplicates, "near", near_duplicates(left, threshold=screening.near))
+    filters = [*build_filters(screening.filters), *screening.own]
+    for batch in store.documents():
+        fresh = [document for document in batch if document.id not in duplicates]
+        rejected = {row[0]: row for row in judge(filters, fresh)}
+        for document in batch:
+            found = duplicates.get(document.id) or rejected.get(document.id)
+            yield found or (document.id, "kept", KEPT)
+
+
+def _note(found: dict[str, Judged], stage: str, rows: Iterable[tuple[str, Verdict]]) -> None:
+    found.update((name, (name, stage, verdict)) for name, verdict in rows)
+
+
+def _without(batches: Iterable[Sequence[Document]], gone: Mapping[str, Judged]) -> Iterator[list[Document]]:
+    for batch in batches:
+        yield [document for document in batch if document.id not in gone]
