@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,10 +15,21 @@ from pydantic import BaseModel, Field, create_model
 from curator.errors import ConfigError, TaskError
 from curator.fields import Labels, Ordered, Reasoning
 from curator.task import DEFAULT_TEMPLATE, Task, View
-from curator.types import Sampling, Template
+from curator.types import Price, Sampling, Template
 
 if TYPE_CHECKING:
-    from cli.settings import FieldSettings, Settings, TaskSettings, TemplateSettings
+    from cli.settings import (
+        BudgetSettings,
+        EngineSettings,
+        FieldSettings,
+        SelectSettings,
+        Settings,
+        TaskSettings,
+        TemplateSettings,
+    )
+    from curator.engines.base import Engine
+    from curator.selection import SelectionPolicy
+    from curator.sources import Source
 
 OPEN_TYPES: Mapping[str, type] = {"text": str, "number": float}
 
@@ -137,3 +149,66 @@ def _closed(field: FieldSettings) -> tuple[object, list[object]]:
         raise TaskError(f"the label {repeated!r} is listed twice", hint="name every label once")
     marks: list[object] = [Labels(descriptions or None, None, field.none)]
     return Literal.__getitem__(distinct), [*marks, Ordered()] if field.kind == "score" else marks
+
+
+def source_of(settings: Settings, folder: Path, uri: str | None = None) -> Source:
+    """The documents: those of the settings (relative to `folder`), or `uri` read in the same way.
+
+    Raises: ConfigError, SourceError
+    """
+    from curator.sources import open_source
+
+    given = settings.source
+    if given is None and uri is None:
+        raise ConfigError("no documents are named", hint="goldless ingest PATH, or [source] in the settings")
+    options = given.model_dump(exclude={"uri"}, exclude_unset=True) if given else {}
+    return open_source(uri or _beside(folder, given.uri if given else ""), **options)
+
+
+def _beside(folder: Path, uri: str) -> str:
+    """A relative path of the settings counts from their folder; an address stays as it is."""
+    remote = uri == "-" or re.match(r"[A-Za-z][\w+.-]+:", uri) is not None
+    return uri if remote or folder == Path() else str(folder / uri)
+
+
+def engine_of(settings: EngineSettings, budget: BudgetSettings | None = None) -> Engine:
+    """The engine, with retries, limits, prices and tracing around it. Nothing is sent yet.
+
+    Raises: ConfigError, MissingExtraError, WeightsError
+    """
+    from cli.config import secret
+    from curator.engines import connect
+    from curator.engines.wrappers import Budget, wrap
+
+    options: dict[str, object] = dict(settings.settings)
+    if settings.api_key is not None:
+        options["api_key"] = secret(settings.api_key)
+    price = price_of(settings)
+    caps = Budget(budget.calls, budget.tokens, budget.money, price) if budget and budget.model_fields_set else None
+    if caps and caps.money is not None and price is None:
+        raise ConfigError("budget.money needs prices", hint="set engine.price_input and engine.price_output")
+    return wrap(
+        connect(settings.spec, price=price, **options), concurrency=settings.concurrency, budget=caps, price=price
+    )
+
+
+def price_of(settings: EngineSettings) -> Price | None:
+    """Money per million tokens; None where the settings give no price."""
+    if settings.price_input is None or settings.price_output is None:
+        return None
+    return Price(settings.price_input, settings.price_output, settings.currency)
+
+
+def selection_of(settings: SelectSettings) -> SelectionPolicy:
+    """What enters the training set."""
+    from curator.selection import SelectionPolicy
+
+    return SelectionPolicy(
+        min_confidence=settings.min_confidence,
+        coverage=settings.coverage,
+        coverage_of=settings.coverage_of,
+        balanced=settings.balance,
+        quota=settings.quota,
+        max_rows=settings.max_rows,
+        seed=settings.seed,
+    )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from curator.errors import ConfigError
 
@@ -89,7 +90,7 @@ def _tracing(names: tuple[str, ...], resource: Resource) -> Iterator[None]:
         return
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     for name in names:
-        provider.add_span_processor(BatchSpanProcessor(_exporter("traces", name).load()()))
+        provider.add_span_processor(BatchSpanProcessor(_exporter("traces", name).load()(**_stream(name))))
     trace.set_tracer_provider(provider)
     try:
         yield
@@ -106,7 +107,7 @@ def _metrics(names: tuple[str, ...], resource: Resource) -> Iterator[None]:
     if not names:
         yield
         return
-    readers = [PeriodicExportingMetricReader(_exporter("metrics", name).load()()) for name in names]
+    readers = [PeriodicExportingMetricReader(_exporter("metrics", name).load()(**_stream(name))) for name in names]
     provider = MeterProvider(readers, resource=resource, shutdown_on_exit=False)
     metrics.set_meter_provider(provider)
     try:
@@ -124,3 +125,8 @@ def _exporter(signal: str, name: str) -> EntryPoint:
             hint="use otlp, console or none, or install that exporter",
         )
     return found[0]
+
+
+def _stream(name: str) -> dict[str, TextIO]:
+    """The console exporter writes to stdout by default, which belongs to the data."""
+    return {"out": sys.stderr} if name == "console" else {}

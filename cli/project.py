@@ -68,9 +68,9 @@ spec = $engine
 
 [filters]
 length = { min_chars = 1 }
-# language = { keep = ["en"] }  # needs pip install 'goldless[lang]'
+# language = { allowed = ["en"] } # needs pip install 'goldless[lang]'
 # repetition = true
-# custom = ["my_filters:no_ads"]
+# no_ads = "my_filters:no_ads"  # a function of yours: Document -> bool
 
 [dedup]
 exact = true

@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt, SecretStr, model_validator
 
-from curator.types import Json
-
-Scalar = str | int | float | bool
+from curator.types import Json, JsonObject
 
 
 class Table(BaseModel):
@@ -116,7 +115,7 @@ class EngineSettings(Table):
     currency: str = "USD"
     concurrency: PositiveInt | None = None
     long_text: Literal["keep_start", "keep_ends", "skip"] = "keep_start"
-    settings: dict[str, Scalar] = Field(default_factory=dict)
+    settings: dict[str, Json] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _both_prices(self) -> Self:
@@ -132,7 +131,7 @@ class ReferenceSettings(EngineSettings):
 
 
 class LengthSettings(Table):
-    """Bounds of a document's length."""
+    """See curator.filters.length."""
 
     min_chars: int | None = None
     max_chars: int | None = None
@@ -140,13 +139,51 @@ class LengthSettings(Table):
     max_words: int | None = None
 
 
-class FilterSettings(Table):
-    """Quality filters: `custom` names functions of your own as 'module:function'."""
+class LanguageSettings(Table):
+    """See curator.filters.language."""
 
-    length: LengthSettings | None = None
-    language: dict[str, Json] | None = None
-    repetition: bool | dict[str, Json] = False
-    custom: list[str] = Field(default_factory=list)
+    allowed: list[str] = Field(default_factory=lambda: ["en"])
+    min_probability: float = 0.8
+    keep_unsure: bool = True
+
+
+class RepetitionSettings(Table):
+    """See curator.repetition."""
+
+    duplicate_lines: float | None = None
+    duplicate_line_chars: float | None = None
+    top_ngrams: dict[str, float] | None = None
+    duplicate_ngrams: dict[str, float] | None = None
+    character_runs: float | None = None
+    min_words: int | None = None
+
+
+class FilterSettings(Table):
+    """Quality filters: a table of settings, or true. Any other name is a filter of your own, and its
+    value says where it is: 'module:function'."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, str]
+
+    length: LengthSettings | bool = False
+    language: LanguageSettings | bool = False
+    repetition: RepetitionSettings | bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_filters(cls, values: object) -> object:
+        for name, value in values.items() if isinstance(values, dict) else ():
+            if name not in cls.model_fields and not (isinstance(value, str) and ":" in value):
+                close = difflib.get_close_matches(name, cls.model_fields, n=1) or [None]
+                meant = f"did you mean {close[0]!r}?" if close[0] else f"known are {', '.join(cls.model_fields)}"
+                raise ValueError(f"unknown filter {name!r}; {meant} A filter of your own is a 'module:function'")
+        return values
+
+    @property
+    def table(self) -> JsonObject:
+        """What was set, as curator.filters reads it."""
+        found: JsonObject = self.model_dump(mode="json", exclude_unset=True)
+        return found
 
 
 class DedupSettings(Table):

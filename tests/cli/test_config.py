@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from pydantic import SecretStr
 
 from cli.config import line_numbers, read_settings, secret, state_folder, telemetry_exporters
+from cli.settings import FilterSettings
 from curator.errors import ConfigError
+from curator.filters import FACTORIES
 
 FULL = """\
 [store]
@@ -101,10 +105,24 @@ def test_a_missing_setting_names_its_table(tmp_path: Path) -> None:
         ("[task.fields.a]\nkind = 'score'\nlabels = ['a', 'b']\nlevels = [1, 2]\n", "not both"),
         ("[engine]\nspec = 'x'\nprice_input = 1.0\n", "price_output"),
         ("[task.fields.a]\nkind = 'sentiment'\n", "'predicate', 'choice'"),
+        ("[filters]\nlenght = { min_chars = 3 }\n", "unknown filter 'lenght'; did you mean 'length'?"),
+        ("[filters]\nlength = { min_char = 3 }\n", "unknown setting 'filters.length"),
     ],
 )
 def test_settings_that_contradict_each_other(tmp_path: Path, text: str, reason: str) -> None:
     assert reason in failure(tmp_path, text).message
+
+
+def test_filters_hold_what_was_set_only(tmp_path: Path) -> None:
+    text = "[filters]\nlength = { min_chars = 3 }\nrepetition = true\nads = 'mine:no_ads'\nlanguage = false\n"
+    table = read_settings(written(tmp_path, text)).filters.table
+    assert table == {"length": {"min_chars": 3}, "repetition": True, "ads": "mine:no_ads", "language": False}
+
+
+def test_every_filter_setting_exists() -> None:
+    for name, factory in FACTORIES.items():
+        models = [part for part in get_args(FilterSettings.model_fields[name].annotation) if part is not bool]
+        assert set(models[0].model_fields) == set(inspect.signature(factory).parameters)
 
 
 def test_a_file_that_is_no_toml(tmp_path: Path) -> None:
