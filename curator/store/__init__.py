@@ -1,0 +1,75 @@
+"""The store: all state of a curation in one DuckDB file. The only SQL there is.
+
+No connection is held between calls. A run appends to a journal and a thread moves the journal into
+the tables; everything else opens the file for one short piece of work.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from curator.database import Database
+from curator.errors import StoreError
+from curator.migrations import MIGRATIONS, check_version, migrate
+from curator.records import AnnotationRecord, CompletionRecord
+from curator.store.documents import DUPLICATE, DocumentPart
+from curator.store.labels import LABELS, LabelPart
+from curator.store.people import PeoplePart
+from curator.store.records import (
+    Audit,
+    Change,
+    DatasetDiff,
+    DatasetVersion,
+    EngineUse,
+    IngestCounts,
+    Rejection,
+    RunInfo,
+    StoreStatus,
+    TaskInfo,
+)
+from curator.store.runs import Run
+from curator.store.versions import DATASET_COLUMNS, DATASET_INPUT, DatasetPart
+from curator.types import Reject
+
+__all__ = [
+    "DATASET_COLUMNS",
+    "DATASET_INPUT",
+    "DUPLICATE",
+    "LABELS",
+    "AnnotationRecord",
+    "Audit",
+    "Change",
+    "CompletionRecord",
+    "DatasetDiff",
+    "DatasetVersion",
+    "EngineUse",
+    "IngestCounts",
+    "Reject",
+    "Rejection",
+    "Run",
+    "RunInfo",
+    "Store",
+    "StoreStatus",
+    "TaskInfo",
+]
+
+
+class Store(DocumentPart, LabelPart, DatasetPart, PeoplePart):
+    """A store at `path`, made if it is absent and `create`; an older one is migrated.
+
+    `wait` is how many seconds a call waits for other processes before it raises StoreLockedError.
+    Raises: StoreVersionError if a newer goldless wrote it; StoreCorruptError; StoreError.
+    """
+
+    def __init__(self, path: str | Path, *, wait: float = 10.0, create: bool = True) -> None:
+        self._database = Database(Path(path).absolute(), wait)
+        if self.path.exists():
+            with self._database.reading() as connection:
+                current = check_version(connection, self.path) == len(MIGRATIONS)
+        elif create:
+            current = False
+        else:
+            raise StoreError(f"there is no store at {self.path}", hint="make one with goldless ingest or curate")
+        if not current:
+            with self._database.writing() as connection:
+                migrate(connection, self.path)

@@ -1,0 +1,61 @@
+"""Reading completions, and annotations with the answers that they link to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+
+from curator.store.base import TABLE_ROWS, Part, kept_condition, quoted
+
+_JOINED = """
+SELECT a.document_id, a.view, a.round, {columns}, coalesce(a.error, c.error) AS error, a.truncated
+FROM documents d
+JOIN annotations a ON a.document_id = d.id
+LEFT JOIN completions c ON c.key = a.key
+WHERE a.task_id = {task} AND {kind} AND {kept} AND d.ordinal >= {{low}} AND d.ordinal < {{high}}
+ORDER BY d.ordinal, a.round, a.view
+"""
+
+
+class CompletionPart(Part):
+    """What engines answered."""
+
+    def known(self, keys: Sequence[str]) -> dict[str, str | None]:
+        """Key -> error code or None, for the keys that the tables have a completion for."""
+        if not keys:
+            return {}
+        with self._database.reading() as connection:
+            connection.register("asked", pa.table({"key": pa.array(keys, pa.string())}))
+            found = connection.execute(
+                "SELECT replace(key::VARCHAR, '-', ''), error FROM completions"
+                " WHERE key IN (SELECT key::UUID FROM asked)"
+            ).fetchall()
+        return dict(found)
+
+    def decisions(self, task_id: str, *, kept_by: str | None = None, batch: int = TABLE_ROWS) -> Iterator[pa.Table]:
+        """What closed fields were answered with: document_id, view, round, logprobs (list of lists,
+        one per question, null where refused), label_mass, readout (lists), error, truncated.
+
+        Ordered by document, then round and view. A failed row has no lists, only an error. `kept_by`:
+        only documents without a rejecting verdict under these settings.
+        """
+        columns = "c.logprobs, c.label_mass, c.readout"
+        return self._by_document(_joined(columns, task_id, "a.view >= 0", kept_by), batch)
+
+    def samples(self, task_id: str, *, kept_by: str | None = None, batch: int = TABLE_ROWS) -> Iterator[pa.Table]:
+        """What open fields were answered with: document_id, view, round, samples, finish_reasons,
+        sample_logprobs (lists, one entry per sample), error, truncated. Ordered like `decisions`."""
+        columns = "c.samples, c.finish_reasons, c.sample_logprobs"
+        return self._by_document(_joined(columns, task_id, "a.view < 0", kept_by), batch)
+
+
+def _joined(columns: str, task_id: str, kind: str, kept_by: str | None) -> str:
+    """The query with only its bounds left to fill in."""
+    task, kept = (_again(text) for text in (quoted(task_id), kept_condition("d.id", kept_by)))
+    return _JOINED.format(columns=columns, task=task, kind=kind, kept=kept)
+
+
+def _again(sql: str) -> str:
+    """SQL that is formatted once more."""
+    return sql.replace("{", "{{").replace("}", "}}")
