@@ -95,6 +95,12 @@ class DocumentPart(Part):
             count += len(chunk)
         return count
 
+    def rejects(self, *, limit: int | None = None) -> list[Reject]:
+        """Rows that could not become a document, by source and row."""
+        sql = f"SELECT source, row, reason, excerpt FROM rejects ORDER BY source, row LIMIT {limit or 'ALL'}"
+        with self._database.reading() as connection:
+            return [Reject(*found) for found in connection.execute(sql).fetchall()]
+
     def count(self, kept_by: str | None = None) -> int:
         """How many documents there are, or are left after the verdicts under `kept_by`."""
         kept = kept_condition("documents.id", kept_by)
