@@ -104,7 +104,7 @@ class ChatDialect:
             self._server.top_logprobs = top
             try:
                 return await self._try()
-            except NOT_SPOKEN:
+            except (*NOT_SPOKEN, *SHAPE_ERRORS):
                 continue
         self._server.logprobs = False
         return None
@@ -113,7 +113,7 @@ class ChatDialect:
         body = await self.ask_probe()
         if len(_chances(body)) < 2:
             raise InvalidOutputError("no log-probabilities")
-        return usage_of(body.get("usage"))
+        return _usage(body)
 
     async def ask_probe(self) -> ChatBody:
         """The answer to a tiny question."""
@@ -170,9 +170,9 @@ class ChatDialect:
             body = await self.post(asked.frame, request.state)
             try:
                 answers.append(read(asked, body))
-                usage += usage_of(body.get("usage"))
             except SHAPE_ERRORS as error:
                 raise unreadable("chat completion", body, error) from None
+            usage += _usage(body)
         return Answered(tuple(answers), usage)
 
     async def preview(self, request: DecideRequest) -> tuple[Preview, ...]:
@@ -191,10 +191,10 @@ class StructuredDialect(ChatDialect):
         """Whether there are log-probabilities beside the answer; structured output is the last resort,
         so what the server says to the question itself is raised."""
         try:
-            return usage_of((await self.ask_probe()).get("usage"))
+            return _usage(await self.ask_probe())
         except RequestRejectedError:
             self._server.logprobs = False
-        return usage_of((await self.ask_probe()).get("usage"))
+        return _usage(await self.ask_probe())
 
 
 def lettered(template: Template) -> Template:
@@ -234,6 +234,13 @@ def read(asked: Asked, body: ChatBody) -> Decision | None:
             hint="say in the template how to answer, use letters, or dialect='structured'",
         )
     return Decision(tuple(found[0]), found[1], asked.readout)
+
+
+def _usage(body: ChatBody) -> Usage:
+    try:
+        return usage_of(body.get("usage"))
+    except SHAPE_ERRORS as error:
+        raise unreadable("chat completion", body, error) from None
 
 
 def _chances(body: ChatBody) -> Sequence[TokenChance]:

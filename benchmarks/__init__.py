@@ -1,0 +1,1 @@
+"""Commands that measure goldless; run each with `python -m benchmarks.<name>`."""
