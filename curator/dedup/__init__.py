@@ -7,7 +7,7 @@ come later never change an earlier verdict, so a growing corpus is judged increm
 
 Texts are normalised first: Unicode NFKC, case folded, white space collapsed. Equal ones are exact
 duplicates (128-bit hash). Near-duplicates have character 5-gram sets whose Jaccard similarity,
-estimated from 128 MinHash values, reaches the threshold; see minhash.py for error and recall.
+estimated from 128 MinHash values, reaches the threshold; minhash.py has its error and recall.
 
 Memory per kept document: 256 bytes of signature, 8 bytes x 18 bands / load 0.3 to 0.6 of index,
 about 150 of exact hash and the id: some 0.7 to 1 kB. Rejected documents take none but an exact hash.
@@ -21,10 +21,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
-from curator.minhash import BUCKET, PERMUTATIONS, SHINGLE, U16, U64, BandIndex, band_keys, bands_for, signatures
+from curator.dedup.index import BUCKET, BandIndex
+from curator.dedup.minhash import PERMUTATIONS, SHINGLE, U64, band_keys, bands_for, signatures
 from curator.types import Document, Verdict
 
+U16 = npt.NDArray[np.uint16]
 Rejected = tuple[str, Verdict]
 """A document's id and why it is rejected."""
 CHARS = 4_000_000

@@ -1,0 +1,82 @@
+"""Filters that users write themselves."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+from curator.errors import ConfigError
+from curator.filters.builtin import KEEP, Filter
+from curator.sources.base import suggest
+from curator.types import Document, Verdict
+
+
+def load_filter(spec: str) -> Filter:
+    """The user's own filter from "module:function" or "path/to/file.py:function".
+
+    The function takes a Document and returns a Verdict, or a bool (then the reason is
+    `filter.<function>`). What it raises on a row becomes a rejecting verdict with the reason
+    `filter.error:<Type>`. Raises ConfigError where it cannot be loaded.
+    """
+    module_name, _, name = spec.rpartition(":")
+    if not module_name or not name:
+        raise ConfigError(f"filter {spec!r} names no function", hint='write "module:function" or "file.py:function"')
+    module = _module(spec, module_name)
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise ConfigError(
+            f"filter {spec!r}: {module_name} has no function {name!r}", hint=suggest(name, _public(module))
+        )
+    return _guarded(name, function)
+
+
+def _public(module: ModuleType) -> list[str]:
+    return [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
+
+
+def _module(spec: str, name: str) -> ModuleType:
+    """Import a module, also from the working directory, where a console script does not look."""
+    try:
+        if name.endswith(".py"):
+            return _from_file(Path(name))
+        sys.path.append(os.getcwd())
+        try:
+            return importlib.import_module(name)
+        finally:
+            sys.path.pop()
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"filter {spec!r}: there is no module {error.name!r}", hint="check its name and folder"
+        ) from error
+    except Exception as error:  # the user's module may do anything while it is imported
+        raise ConfigError(f"filter {spec!r} cannot be imported: {type(error).__name__}: {error}") from error
+
+
+def _from_file(path: Path) -> ModuleType:
+    found = importlib.util.spec_from_file_location(path.stem, path)
+    if found is None or found.loader is None or not path.is_file():
+        raise ConfigError(f"there is no filter file {path}", hint="check the path")
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
+def _guarded(name: str, function: Callable[[Document], object]) -> Filter:
+    def check(document: Document) -> Verdict:
+        try:
+            answer = function(document)
+        except Exception as error:
+            return Verdict(False, f"filter.error:{type(error).__name__}", str(error)[:200])
+        if isinstance(answer, Verdict):
+            return answer
+        if isinstance(answer, bool):
+            return KEEP if answer else Verdict(False, f"filter.{name}")
+        return Verdict(False, "filter.error:TypeError", f"{name} returned {type(answer).__name__}, not Verdict or bool")
+
+    check.__wrapped__ = function  # type: ignore[attr-defined]
+    return check
