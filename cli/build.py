@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         TemplateSettings,
     )
     from curator.engines.base import Engine
+    from curator.screening import Screening
     from curator.selection import SelectionPolicy
     from curator.sources import Source
 
@@ -197,6 +198,14 @@ def price_of(settings: EngineSettings) -> Price | None:
     if settings.price_input is None or settings.price_output is None:
         return None
     return Price(settings.price_input, settings.price_output, settings.currency)
+
+
+def screening_of(settings: Settings) -> Screening:
+    """What is removed before anything is labelled."""
+    from curator.screening import Screening
+
+    dedup = settings.dedup
+    return Screening(dedup.exact, dedup.threshold if dedup.near else None, settings.filters.table)
 
 
 def selection_of(settings: SelectSettings) -> SelectionPolicy:

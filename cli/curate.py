@@ -1,9 +1,269 @@
-"""Commands about commands."""
+"""The main job: preview what is asked, and curate."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import aclosing
+from dataclasses import asdict
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Annotated
+
 import typer
+
+from cli.failures import Exit
+from cli.output import Output, amount, duration, plain
+from cli.session import Session, command
+from curator.errors import BudgetExceededError, InputError
+from curator.types import Document, JsonObject
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from curator.annotate import Progress
+    from curator.engines.base import Engine
+    from curator.pipeline import Curation, Plan
+    from curator.store import Store
+    from curator.task import Task
+
+GO_ON = "what was answered is kept; the same command goes on from there"
 
 
 def register(app: typer.Typer) -> None:
-    pass
+    """Add the commands of this file."""
+    command(app, "preview", example="goldless preview\ngoldless preview --document review-17 --json")(preview)
+    command(
+        app,
+        "curate",
+        example="goldless curate --dry-run\ngoldless curate --limit 100\ngoldless curate --json > report.json",
+    )(curate)
+
+
+def curate(
+    session: Session,
+    limit: Annotated[
+        int | None, typer.Option("--limit", "-n", min=1, help="Label only the first so many documents.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what it would take: calls, tokens, time, money.")
+    ] = False,
+    ingest: Annotated[
+        bool, typer.Option("--ingest/--no-ingest", help="Whether to read the settings' source first.")
+    ] = True,
+) -> None:
+    """Label every document, estimate how far each label can be trusted, and freeze a training set.
+
+    Does only what is missing: what was answered before is never sent again. Exits with 3 if some rows
+    failed; they are asked again the next time where that may help.
+    """
+    task = session.task()
+    if dry_run:
+        return _dry_run(session, task, limit)
+    with session.out.guarded():
+        result = _run(session, task, limit, ingest)
+    _report(session.out, result, session.engine_settings().currency)
+    if result.progress.failed:
+        raise typer.Exit(Exit.PARTIAL)
+    return None
+
+
+def _run(session: Session, task: Task[BaseModel], limit: int | None, ingest: bool) -> Curation[BaseModel]:
+    from cli.interrupt import run
+    from cli.progress import watch
+    from curator.annotate import Progress
+
+    progress, currency = Progress(), session.engine_settings().currency
+    try:
+        with watch(session.out, progress, currency=currency, per_row=requests_per_row(task)):
+            return run(_curate(session, task, progress, limit, ingest), session.out.complain)
+    except (KeyboardInterrupt, BudgetExceededError):
+        session.out.complain(f"stopped after {progress.sent:,} new answers: {GO_ON}")
+        raise
+
+
+async def _curate(
+    session: Session, task: Task[BaseModel], progress: Progress, limit: int | None, ingest: bool
+) -> Curation[BaseModel]:
+    from cli.build import engine_of, source_of
+    from curator.pipeline import curate as run_pipeline
+
+    settings = session.settings
+    store = session.store(create=True)
+    source = source_of(settings, session.config.parent) if ingest and settings.source else None
+    if source is None and not store.count():
+        raise InputError("there are no documents to label", hint="goldless ingest PATH, or [source] in the settings")
+    async with aclosing(engine_of(session.engine_settings(), settings.budget)) as engine:
+        plan = _plan(session, limit)
+        try:
+            return await run_pipeline(task, engine, store, source=source, plan=plan, progress=progress)
+        finally:
+            if plan.reference is not None:
+                await plan.reference.aclose()
+
+
+def _plan(session: Session, limit: int | None) -> Plan:
+    from cli.build import engine_of, screening_of, selection_of
+    from curator.pipeline import Plan
+
+    settings = session.settings
+    reference = settings.reference
+    return Plan(
+        screening=screening_of(settings),
+        selection=selection_of(settings.select),
+        balance_by=settings.select.by,
+        long_text=session.engine_settings().long_text,
+        limit=limit,
+        reference=engine_of(reference, settings.budget) if reference else None,
+        reference_rows=reference.rows if reference else 200,
+    )
+
+
+def requests_per_row(task: Task[BaseModel]) -> int:
+    """How many requests one document takes."""
+    from curator.annotate import requests_of
+
+    return max(1, len(list(requests_of(task, Document("", "")))))
+
+
+def _report(out: Output, result: Curation[BaseModel], currency: str) -> None:
+    version, report = result.version, result.report
+    if out.json:
+        return out.emit({"version": version.version, "rows": version.rows, "hash": version.hash, **report})
+    counts = result.progress
+    facts: dict[str, object] = {
+        "screening": report["screening"],
+        "answers": f"{counts.sent:,} new, {counts.reused:,} from before, {counts.failed:,} failed",
+        "failures": counts.errors or None,
+        "tokens": counts.usage.input_tokens + counts.usage.output_tokens,
+        "cost": amount(None if counts.unpriced else counts.cost, currency),
+        "selection": report["selection"],
+    }
+    out.facts(facts, title="Curation")
+    out.rows(("field", "basis", "calibrated"), _bases(report), title="What the confidences rest on")
+    out.say(f"\ndataset version {version.version} has {version.rows:,} rows")
+    out.say("next: goldless show dataset, goldless export, goldless status")
+    return None
+
+
+def _bases(report: JsonObject) -> Iterator[JsonObject]:
+    fields = report["fields"]
+    for name, found in fields.items() if isinstance(fields, dict) else ():
+        if isinstance(found, dict):
+            calibrated = found.get("calibrated")
+            yield {"field": name, "basis": found.get("basis"), "calibrated": calibrated or "uncalibrated"}
+
+
+def _dry_run(session: Session, task: Task[BaseModel], limit: int | None) -> None:
+    import anyio
+
+    from cli.build import engine_of, price_of
+    from cli.projection import Projection, project
+
+    given = session.engine_settings()
+
+    async def count() -> Projection:
+        async with aclosing(engine_of(given)) as engine:
+            store = session.store(create=True)
+            documents = _head(_documents(session, store), limit)
+            return await project(task, engine, documents, store, price_of(given))
+
+    with session.out.guarded():
+        found = anyio.run(count)
+    if session.out.json:
+        return session.out.emit(plain(found))
+    facts = asdict(found) | {"seconds": None, "exact_tokens": None, "time": duration(found.seconds)}
+    facts["cost"] = amount(found.cost, given.currency)
+    facts["tokens"] = "counted on a sample" if found.exact_tokens else "estimated from characters"
+    session.out.facts({name: value for name, value in facts.items() if value is not None}, title="This would take")
+    if found.seconds is None:
+        session.out.say("the time is not known before a run: goldless curate --limit 50")
+    return None
+
+
+def _documents(session: Session, store: Store) -> Iterator[Sequence[Document]]:
+    """The documents that would be labelled: the store's that are kept, or the source's before ingest."""
+    from cli.build import screening_of, source_of
+
+    if store.count():
+        key = screening_of(session.settings).key
+        return store.documents(kept_by=key)
+    return source_of(session.settings, session.config.parent).batches()
+
+
+def _head(batches: Iterator[Sequence[Document]], limit: int | None) -> Iterator[Sequence[Document]]:
+    if limit is None:
+        return batches
+    documents = islice(chain.from_iterable(batches), limit)
+    return iter([list(documents)])
+
+
+def preview(
+    session: Session,
+    document: Annotated[str | None, typer.Option("--document", "-d", help="Show this document's prompts.")] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many documents.")] = 1,
+) -> None:
+    """Show exactly what is sent to the model, and which tokens are scored. Nothing is sent."""
+    import anyio
+
+    task = session.task()
+
+    async def look() -> list[JsonObject]:
+        from cli.build import engine_of
+
+        async with aclosing(engine_of(session.engine_settings())) as engine:
+            return [row for item in _shown(session, document, limit) for row in await _previews(task, engine, item)]
+
+    with session.out.guarded():
+        rows = anyio.run(look)
+    for row in rows:
+        if session.out.json:
+            session.out.emit(row)
+        else:
+            _show_preview(session.out, row)
+
+
+def _shown(session: Session, document: str | None, limit: int) -> list[Document]:
+    exists = session.location.exists()
+    if document is not None:
+        found = session.store().document(document)
+        if found is None:
+            raise InputError(f"no document has the id {document!r}", hint="goldless show documents lists them")
+        return [found]
+    from cli.build import source_of
+
+    stored = session.store().documents(limit=limit) if exists else iter(())
+    batches = chain(stored, source_of(session.settings, session.config.parent).batches())
+    return list(islice(chain.from_iterable(batches), limit))
+
+
+async def _previews(task: Task[BaseModel], engine: Engine, document: Document) -> list[JsonObject]:
+    from curator.annotate import SAMPLES_VIEW, requests_of
+    from curator.types import DecideRequest
+
+    rows: list[JsonObject] = []
+    for view, request in requests_of(task, document):
+        if isinstance(request, DecideRequest):
+            rows += [{"document": document.id, "view": view, **plain(found)} for found in await engine.preview(request)]
+        else:
+            rows.append({"document": document.id, "view": SAMPLES_VIEW, **plain(request)})
+    return rows
+
+
+def _show_preview(out: Output, row: JsonObject) -> None:
+    sampled = "messages" in row
+    title = "sampled fields" if sampled else f"question {row['question']!r}, view {row['view']}"
+    out.text(f"--- document {row['document']}, {title}", style="bold")
+    messages = row["messages"] if sampled else None
+    for message in messages if isinstance(messages, list) else ():
+        if isinstance(message, dict):
+            out.text(f"[{message['role']}]\n{message['content']}")
+    if sampled:
+        out.facts({"n": row["n"], "sampling": row["sampling"], "schema": row["schema"]})
+        return
+    out.text(str(row["prompt"]))
+    scored = row["scored"]
+    table = (
+        [{"option": pair[0], "tokens": pair[1]} for pair in scored if isinstance(pair, list)]
+        if isinstance(scored, list)
+        else []
+    )
+    out.rows(("option", "tokens"), table, title=f"{row['tokens'] or 'unknown'} tokens; read out by {row['readout']}")

@@ -1,9 +1,159 @@
-"""Commands about what is in the store: ingest, status, show, why, diff, export."""
+"""Commands about the store as a whole: ingest, status, export."""
 
 from __future__ import annotations
 
+import re
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
 import typer
+
+from cli.output import Output, clip, plain, size
+from cli.session import Session, command
+from curator.errors import InputError, SourceError
+
+if TYPE_CHECKING:
+    from curator.store import DatasetVersion, Store
+    from curator.store.records import StoreStatus
+
+
+class Format(StrEnum):
+    """Formats of an export."""
+
+    PARQUET = "parquet"
+    JSONL = "jsonl"
+    TRL = "trl"
 
 
 def register(app: typer.Typer) -> None:
-    pass
+    """Add the commands of this file."""
+    command(app, "ingest", example="goldless ingest\ngoldless ingest more.csv\ncat rows.jsonl | goldless ingest -")(
+        ingest
+    )
+    command(app, "status", example="goldless status\ngoldless status --json | jq .documents")(status)
+    command(
+        app,
+        "export",
+        example="goldless export\ngoldless export 3 --format trl --out train.jsonl",
+    )(export)
+
+
+def ingest(
+    session: Session,
+    path: Annotated[
+        str | None, typer.Argument(help="What to read instead of the settings' source; - for JSONL on stdin.")
+    ] = None,
+) -> None:
+    """Read documents into the store. Rows that are none are kept aside with the reason.
+
+    Doing it again changes nothing; a document whose text changed loses its old labels.
+    """
+    from cli.build import source_of
+    from curator.pipeline import ingest as read_in
+
+    source = source_of(session.settings, session.config.parent, path)
+    store = session.store(create=True)
+    with store.run("ingest", {"source": source.uri}) as run:
+        counts = read_in(store, run, source)
+    rejected = dict(source.counts)
+    session.out.facts({"source": source.uri, **plain(counts), "rejected": rejected}, title="Ingested")
+    if not counts.total:
+        reasons = ", ".join(f"{count} x {reason}" for reason, count in rejected.items()) or "there are no rows in it"
+        raise SourceError(f"nothing in {source.uri} could be ingested: {reasons}", hint="goldless show rejects")
+
+
+def status(session: Session) -> None:
+    """Say how far the store is: documents, rejections, answers, labels, versions, runs, cost."""
+    found = session.store().status()
+    if session.out.json:
+        session.out.emit(plain(found))
+    else:
+        _show_status(session.out, found)
+
+
+def _show_status(out: Output, found: StoreStatus) -> None:
+    facts: dict[str, object] = {
+        "store": f"{found.path}, {size(found.size_bytes)}",
+        "running": found.running and f"{found.running.command} (process {found.running.pid})",
+        "documents": found.documents,
+        "rows not ingested": sum(found.rejects.values()),
+        "answers": found.completions,
+        "answers that failed": sum(found.failures.values()),
+        "input tokens": found.input_tokens,
+        "output tokens": found.output_tokens,
+        "cost": found.cost,
+        "audited rows": sum(found.audits.values()),
+    }
+    if found.pending_bytes:
+        facts["not yet in the tables"] = size(found.pending_bytes)
+    out.facts(facts)
+    if found.rejects:
+        out.rows(("reason", "rows"), _counted(found.rejects), title="Rows not ingested")
+    if found.verdicts:
+        out.rows(("stage", "reason", "count", "settings"), map(plain, found.verdicts), title="Documents rejected")
+    if found.failures:
+        out.rows(("reason", "rows"), _counted(found.failures), title="Answers that failed")
+    if found.engines:
+        columns = ("engine", "completions", "failed", "input_tokens", "output_tokens", "cost")
+        out.rows(columns, map(plain, found.engines), title="Engines")
+    if found.labels:
+        out.rows(("task", "labels"), ({"task": k, "labels": n} for k, n in found.labels.items()), title="Labels")
+    if found.datasets:
+        out.rows(("version", "rows", "task", "created_at"), map(describe_version, found.datasets), title="Datasets")
+    if found.runs:
+        shown = ("id", "command", "status", "started_at", "error")
+        out.rows(shown, ({**plain(run), "error": clip(run.error or "", 60)} for run in found.runs[:5]), title="Runs")
+
+
+def _counted(counts: dict[str, int]) -> list[dict[str, object]]:
+    return [{"reason": reason, "rows": count} for reason, count in counts.items()]
+
+
+def export(
+    session: Session,
+    version: Annotated[str, typer.Argument(help="The version's number, or `latest`.")] = "latest",
+    kind: Annotated[
+        Format, typer.Option("--format", "-f", help="trl: prompts and completions for TRL, with weights.")
+    ] = Format.PARQUET,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The file to write; by default named by version.")
+    ] = None,
+) -> None:
+    """Write a dataset version to a file, with a confidence and a weight per row.
+
+    The file appears whole or not at all.
+    """
+    from curator.export import export as write
+
+    store = session.store()
+    found = find_version(store, version)
+    task = session.task()
+    if task.id != found.task_id:
+        raise InputError(
+            f"version {found.version} was made with task {found.task_id}, the settings describe task {task.id}",
+            hint="export it with the settings that it was made with (--config)",
+        )
+    path = out or Path(f"dataset-v{found.version}.{'parquet' if kind is Format.PARQUET else 'jsonl'}")
+    rows = write(store, task, found.version, path, kind.value)
+    session.out.facts({"version": found.version, "rows": rows, "format": kind.value, "path": str(path)})
+
+
+def find_version(store: Store, name: str) -> DatasetVersion:
+    """The version called `3`, `v3` or `latest`.
+
+    Raises: InputError if there is none.
+    """
+    if name == "latest":
+        versions = store.datasets()
+        if not versions:
+            raise InputError("the store has no dataset version yet", hint="`goldless curate` makes one")
+        return versions[-1]
+    if not (number := re.fullmatch(r"v?(\d+)", name)):
+        raise InputError(f"{name!r} is no version", hint="write 3, v3 or latest")
+    return store.dataset(int(number[1]))
+
+
+def describe_version(version: DatasetVersion) -> dict[str, object]:
+    """A version as one row of a table."""
+    return {"version": version.version, "rows": version.rows, "task": version.task_id, "created_at": version.created_at}

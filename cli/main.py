@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli import curate, data, doctor, models, project
+from cli import curate, data, doctor, models, project, show
 from cli.failures import EXIT_HELP, version
 from cli.output import survive_any_terminal
 
@@ -18,7 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (project, data, curate, models, doctor):
+for group in (project, data, curate, show, models, doctor):
     group.register(app)
 
 

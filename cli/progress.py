@@ -26,11 +26,13 @@ BAR_EVERY = 0.25
 class Pace:
     """What can be said about a run's speed and cost from its counts so far.
 
-    Answers that were reused cost no time, so speed and projections rest on the others.
+    Answers that were reused cost no time, so speed and projections rest on the others. A row takes
+    `per_row` requests, which is what `progress` counts.
     """
 
     progress: Progress
     currency: str = ""
+    per_row: int = 1
     clock: Callable[[], float] = time.monotonic
     started: float = field(init=False)
     first: float | None = field(init=False, default=None)
@@ -40,12 +42,12 @@ class Pace:
 
     @property
     def fresh(self) -> int:
-        """Rows that were really asked."""
+        """Requests that were really sent."""
         return self.progress.done - self.progress.reused
 
     @property
     def rate(self) -> float | None:
-        """Rows per second since the first answer; None before it."""
+        """Requests per second since the first answer; None before it."""
         if self.first is None and self.fresh:
             self.first = self.clock()
             self._before = self.fresh
@@ -55,7 +57,7 @@ class Pace:
 
     @property
     def left(self) -> int | None:
-        """Rows still to come; None while their number is not known."""
+        """Requests still to come; None while their number is not known."""
         return None if self.progress.total is None else max(0, self.progress.total - self.progress.done)
 
     @property
@@ -78,11 +80,11 @@ class Pace:
     def line(self) -> str:
         """All of it in one line."""
         counts = self.progress
-        total = "" if counts.total is None else f"/{counts.total:,}"
-        parts = [f"{counts.done:,}{total} rows"]
-        parts += [f"{counts.reused:,} reused"] if counts.reused else []
+        total = "" if counts.total is None else f"/{counts.total // self.per_row:,}"
+        parts = [f"{counts.done // self.per_row:,}{total} rows"]
+        parts += [f"{counts.reused:,} answers reused"] if counts.reused else []
         parts += [f"{counts.failed:,} failed"] if counts.failed else []
-        parts += [f"{self.rate:.1f} rows/s"] if self.rate else []
+        parts += [f"{self.rate / self.per_row:.1f} rows/s"] if self.rate else []
         parts += [f"{counts.usage.input_tokens + counts.usage.output_tokens:,} tokens"]
         if self.cost:
             parts.append(f"{amount(self.cost, self.currency)} so far, {amount(self.projected)} projected")
@@ -91,9 +93,9 @@ class Pace:
 
 
 @contextlib.contextmanager
-def watch(out: Output, progress: Progress, *, currency: str = "") -> Iterator[None]:
+def watch(out: Output, progress: Progress, *, currency: str = "", per_row: int = 1) -> Iterator[None]:
     """Show `progress` on stderr while the block runs; nothing under `--quiet`."""
-    pace = Pace(progress, currency)
+    pace = Pace(progress, currency, per_row)
     if out.quiet:
         yield
     elif out.stderr.is_terminal and not out.stderr.is_dumb_terminal:

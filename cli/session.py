@@ -13,11 +13,15 @@ import typer
 
 from cli.failures import EXIT_HELP, explain
 from cli.output import Output, abandon_stdout
-from curator.errors import InputError
+from curator.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from cli.config import Settings
+    from cli.settings import EngineSettings
     from curator.store import Store
+    from curator.task import Task
 
 P = ParamSpec("P")
 CONFIG_FILE = Path("goldless.toml")
@@ -93,6 +97,18 @@ class Session:
         from curator.store import Store
 
         return Store(self.location, wait=self.settings.store.wait)
+
+    def task(self) -> Task[BaseModel]:
+        """The task of the settings. Raises: ConfigError, TaskError"""
+        from cli.build import task_of
+
+        return task_of(self.settings, self.config.parent)
+
+    def engine_settings(self) -> EngineSettings:
+        """Raises: ConfigError if the settings name no engine."""
+        if (found := self.settings.engine) is None:
+            raise ConfigError("the settings have no [engine]", hint="`goldless init` writes a file that has one")
+        return found
 
 
 def command(

@@ -23,7 +23,7 @@ class Clock:
 
 def test_reused_rows_neither_speed_up_nor_cheapen_the_projection() -> None:
     clock, counts = Clock(), Progress(total=1000)
-    pace = Pace(counts, "USD", clock)
+    pace = Pace(counts, "USD", clock=clock)
     counts.done = counts.reused = 400
     assert (pace.rate, pace.eta, pace.projected) == (None, None, None)
     clock.now, counts.done, counts.sent, counts.cost = 10.0, 420, 20, 0.2
@@ -36,7 +36,7 @@ def test_reused_rows_neither_speed_up_nor_cheapen_the_projection() -> None:
 
 def test_the_line_says_it_all() -> None:
     clock, counts = Clock(), Progress(total=3000, done=1, sent=1, usage=Usage(100, 0), cost=0.01)
-    pace = Pace(counts, "EUR", clock)
+    pace = Pace(counts, "EUR", clock=clock)
     assert pace.rate is None
     clock.now = 10.0
     counts.done, counts.sent, counts.failed, counts.usage, counts.cost = 1001, 1001, 2, Usage(99_000, 1_000), 1.001
@@ -47,14 +47,22 @@ def test_the_line_says_it_all() -> None:
 
 def test_an_unknown_price_makes_no_projection() -> None:
     counts = Progress(total=10, done=5, sent=5, cost=1.0, unpriced=1)
-    pace = Pace(counts, "USD", Clock())
+    pace = Pace(counts, "USD", clock=Clock())
     assert pace.cost is None
     assert pace.projected is None
     assert "USD" not in pace.line()
 
 
+def test_a_row_that_takes_three_requests() -> None:
+    clock, counts = Clock(), Progress(total=300, done=3, sent=3)
+    pace = Pace(counts, per_row=3, clock=clock)
+    assert pace.rate is None
+    clock.now, counts.done, counts.sent = 1.0, 33, 33
+    assert pace.line() == "11/100 rows, 10.0 rows/s, 0 tokens, ETA 9s"
+
+
 def test_the_total_may_be_unknown() -> None:
-    pace = Pace(Progress(done=5, sent=5), "", Clock())
+    pace = Pace(Progress(done=5, sent=5), clock=Clock())
     assert (pace.left, pace.eta, pace.projected) == (None, None, None)
     assert pace.line() == "5 rows, 0 tokens"
 
