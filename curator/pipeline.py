@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Generic
@@ -20,9 +20,9 @@ import orjson
 from curator.annotate import LongText, Progress, annotate, requests_of
 from curator.datasets import Row, choose, read_rows
 from curator.engines.base import Engine
+from curator.errors import InputError
 from curator.labeling import Labeler, closed_labels, pages, sampled_labels, uniform
 from curator.learning import learn, reference_task
-from curator.records import AnnotationRecord, CompletionRecord
 from curator.screening import Screening, screen
 from curator.selection import SelectionPolicy
 from curator.sources import Source
@@ -78,20 +78,6 @@ class Curation(Generic[Output]):
         return read_rows(self.store, self.task, self.version.version)
 
 
-@dataclass(frozen=True, slots=True)
-class _RunLedger:
-    """A run of the store, as annotation sees it."""
-
-    store: Store
-    run: Run
-
-    def known(self, keys: Sequence[str]) -> Mapping[str, str | None]:
-        return self.store.known(keys)
-
-    def append(self, record: CompletionRecord | AnnotationRecord) -> None:
-        self.run.append(record)
-
-
 async def curate(
     task: Task[Output],
     engine: Engine,
@@ -111,6 +97,11 @@ async def curate(
         store.save_task(task.id, task.spec)
         added = await asyncio.to_thread(ingest, store, run, source) if source else None
         screened = await asyncio.to_thread(screen, store, run, plan.screening)
+        if not screened["kept"]:
+            raise InputError(
+                f"there are no documents to label: {screened['documents']} in the store, none of them kept",
+                hint="ingest some, or loosen the filters: `goldless status` counts the reasons",
+            )
         await _annotate(task, engine, store, run, plan, counts)
         labeler = await asyncio.to_thread(_learn, task, store, plan)
         await asyncio.to_thread(label, task, store, run, labeler, kept_by=plan.screening.key)
@@ -136,13 +127,13 @@ def ingest(store: Store, run: Run, source: Source) -> IngestCounts:
 
 async def _annotate(task: Task[Output], engine: Engine, store: Store, run: Run, plan: Plan, counts: Progress) -> None:
     """All kept documents by the engine, then a uniform sample of them by the reference."""
-    ledger, key = _RunLedger(store, run), plan.screening.key
+    key = plan.screening.key
     kept = store.count(key) if plan.limit is None else min(plan.limit, store.count(key))
     counts.total = kept * len(list(requests_of(task, Document("", ""))))
     try:
         with stage_span("annotate", rows=kept):
             documents = store.documents(kept_by=key, limit=plan.limit)
-            await annotate(documents, task, engine, ledger, long_text=plan.long_text, progress=counts)
+            await annotate(documents, task, engine, run, long_text=plan.long_text, progress=counts)
         if plan.reference is not None:
             share = plan.reference_rows / max(kept, 1)
             sample = (
@@ -151,7 +142,7 @@ async def _annotate(task: Task[Output], engine: Engine, store: Store, run: Run, 
             )
             with stage_span("reference", rows=plan.reference_rows):
                 name = reference_task(task)
-                await annotate(sample, task, plan.reference, ledger, long_text=plan.long_text, task_id=name)
+                await annotate(sample, task, plan.reference, run, long_text=plan.long_text, task_id=name)
     finally:
         run.flush()
 

@@ -56,8 +56,8 @@ def screen(store: Store, run: Run, screening: Screening) -> JsonObject:
             store.add_verdicts(screening.key, _verdicts(store, screening), run.id, replace=True)
         kept = store.count(screening.key)
         span.set_attribute("goldless.rows", total)
-    reasons = {row.reason: row.count for row in store.rejections(screening.key)}
-    return {"documents": total, "kept": kept, "rejected": dict[str, Json](reasons)}
+    rejected: dict[str, Json] = dict(store.rejections(screening.key).items())
+    return {"documents": total, "kept": kept, "rejected": rejected}
 
 
 def _verdicts(store: Store, screening: Screening) -> Iterator[Judged]:
