@@ -6,9 +6,13 @@ the tables; everything else opens the file for one short piece of work.
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 
-from curator.database import Database
+from curator.database import Database, explained
 from curator.errors import StoreError
 from curator.migrations import MIGRATIONS, check_version, migrate
 from curator.records import AnnotationRecord, CompletionRecord
@@ -63,13 +67,27 @@ class Store(DocumentPart, LabelPart, DatasetPart, PeoplePart):
 
     def __init__(self, path: str | Path, *, wait: float = 10.0, create: bool = True) -> None:
         self._database = Database(Path(path).absolute(), wait)
-        if self.path.exists():
-            with self._database.reading() as connection:
-                current = check_version(connection, self.path) == len(MIGRATIONS)
-        elif create:
-            current = False
-        else:
-            raise StoreError(f"there is no store at {self.path}", hint="make one with goldless ingest or curate")
+        if not self.path.exists():
+            if not create:
+                raise StoreError(f"there is no store at {self.path}", hint="make one with goldless ingest or curate")
+            _create(self.path)
+        with self._database.reading() as connection:
+            current = check_version(connection, self.path) == len(MIGRATIONS)
         if not current:
             with self._database.writing() as connection:
                 migrate(connection, self.path)
+
+
+def _create(path: Path) -> None:
+    """Make an empty store. The file appears whole or not at all; where two processes make it at the
+    same time, one of the two counts."""
+    with explained(path):
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        try:
+            fresh = Database(folder / path.name, 0.0)
+            with fresh.writing() as connection:
+                migrate(connection, path)
+            with suppress(FileExistsError):
+                os.link(fresh.path, path)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -11,6 +11,7 @@ import pyarrow as pa
 from curator.database import Connection
 from curator.store.base import Part, json_object, kept_condition, quoted, texts, to_json
 from curator.store.records import IngestCounts
+from curator.store.seen import Seen
 from curator.types import Document, Reject, Verdict
 
 CHUNK_ROWS = 32_768
@@ -41,24 +42,20 @@ class _Ingest:
         self.source = source
         self.run_id = run_id
         self.position = 0
-        # 64-bit hashes of the ids, so that ten million documents take some hundred MB at most.
-        self.seen: set[int] = set()
-        self.counts = {"INSERT": 0, "UPDATE": 0, "duplicate": 0, "total": 0}
+        self.seen = Seen()
+        self.added = self.changed = self.duplicate = 0
 
     def split(self, documents: Sequence[Document]) -> tuple[list[tuple[int, Document]], list[tuple[int, Document]]]:
         """(position, document) of those that are new to this pass, and of the others."""
-        fresh: list[tuple[int, Document]] = []
-        again: list[tuple[int, Document]] = []
-        for document in documents:
-            self.position += 1
-            code = hash(document.id)
-            (again if code in self.seen else fresh).append((self.position, document))
-            self.seen.add(code)
-        return fresh, again
+        repeated = self.seen.add([document.id for document in documents])
+        numbered = list(enumerate(documents, self.position + 1))
+        self.position += len(documents)
+        fresh = [pair for pair, again in zip(numbered, repeated, strict=True) if not again]
+        return fresh, [pair for pair, again in zip(numbered, repeated, strict=True) if again]
 
     def result(self) -> IngestCounts:
-        added, changed, duplicate = self.counts["INSERT"], self.counts["UPDATE"], self.counts["duplicate"]
-        return IngestCounts(added, self.counts["total"] - added - changed - duplicate, changed, duplicate)
+        unchanged = self.position - self.added - self.changed - self.duplicate
+        return IngestCounts(self.added, unchanged, self.changed, self.duplicate)
 
 
 class DocumentPart(Part):
@@ -76,12 +73,11 @@ class DocumentPart(Part):
             fresh, again = ingest.split(chunk)
             rejects = [Reject(source, position, DUPLICATE, document.id) for position, document in again]
             with self._database.writing() as connection:
-                if ingest.counts["total"] == 0:
+                if ingest.position == len(chunk):
                     _forget_rejects(connection, [source], run_id)
                 _merge(connection, ingest, fresh)
                 _insert_rejects(connection, rejects, run_id)
-            ingest.counts["duplicate"] += len(again)
-            ingest.counts["total"] += len(chunk)
+            ingest.duplicate += len(again)
         return ingest.result()
 
     def add_rejects(self, rows: Iterable[Reject], run_id: str) -> int:
@@ -219,8 +215,8 @@ def _merge(connection: Connection, ingest: _Ingest, fresh: Sequence[tuple[int, D
     )
     actions = connection.execute(_MERGE).fetchall()
     changed = [name for action, name in actions if action == "UPDATE"]
-    ingest.counts["UPDATE"] += len(changed)
-    ingest.counts["INSERT"] += len(actions) - len(changed)
+    ingest.changed += len(changed)
+    ingest.added += len(actions) - len(changed)
     _forget(connection, changed)
 
 
