@@ -73,10 +73,11 @@ class Journal:
         while written < len(line):
             written += os.write(self._file, line[written:])
 
-    def rotate(self) -> None:
-        """Close the current segment, if anything is in it."""
+    def rotate(self) -> list[Path]:
+        """Close the current segment. Returns all segments that are complete, oldest first."""
         with self._lock:
             self._close()
+            return leftover(self.folder)
 
     def _next(self) -> None:
         self._close()
@@ -92,12 +93,6 @@ class Journal:
         if self._file >= 0:
             os.close(self._file)
             self._file, self._size = -1, 0
-
-    def closed_segments(self) -> list[Path]:
-        """This run's segments that are complete, oldest first."""
-        with self._lock:
-            current = self._path if self._file >= 0 else None
-        return [path for path in leftover(self.folder) if path != current]
 
 
 def leftover(folder: Path) -> list[Path]:

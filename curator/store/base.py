@@ -15,7 +15,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curator.database import Connection, Database, explain
+from curator.database import Connection, Database, explain, quoted
 from curator.types import Json, JsonObject
 
 logger = logging.getLogger(__name__)
@@ -103,11 +103,6 @@ def read_parquet(file: Path, batch: int) -> Iterator[pa.Table]:
     with pq.ParquetFile(file) as parquet:
         for rows in parquet.iter_batches(batch):
             yield pa.Table.from_batches([rows])
-
-
-def quoted(text: str) -> str:
-    """An SQL string literal."""
-    return "'" + text.replace("'", "''") + "'"
 
 
 def kept_condition(document_id: str, settings: str | None) -> str:

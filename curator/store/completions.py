@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
-from curator.store.base import TABLE_ROWS, Part, kept_condition, quoted
+from curator.database import quoted
+from curator.store.base import TABLE_ROWS, Part, kept_condition
 
 _JOINED = """
 SELECT a.document_id, a.view, a.round, {columns}, coalesce(a.error, c.error) AS error, a.truncated

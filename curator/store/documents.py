@@ -8,8 +8,8 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from curator.database import Connection
-from curator.store.base import Part, json_object, kept_condition, quoted, texts, to_json
+from curator.database import Connection, quoted
+from curator.store.base import Part, json_object, kept_condition, texts, to_json
 from curator.store.records import IngestCounts
 from curator.store.seen import Seen
 from curator.types import Document, Reject, Verdict

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
 
-from curator.store.base import TABLE_ROWS, Part, from_json, json_object, quoted, texts, to_json
+from curator.database import quoted
+from curator.store.base import TABLE_ROWS, Part, from_json, json_object, texts, to_json
 from curator.store.records import Audit, TaskInfo
 from curator.types import JsonObject
 

@@ -11,10 +11,10 @@ from typing import Required, TypedDict
 import orjson
 import pyarrow as pa
 
-from curator.database import Connection, Database
+from curator.database import Connection, Database, quoted
 from curator.journal import Segment, read_segment, retire
 from curator.records import AnnotationRecord, CompletionRecord
-from curator.store.base import clean, quoted
+from curator.store.base import clean
 from curator.types import Json
 
 logger = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ def load_segments(database: Database, paths: Iterable[Path], run_id: str) -> int
     for path in paths:
         segment = read_segment(path)
         batch = _Batch(segment)
-        with database.writing() as connection:
+        with database.writing(threads=1) as connection:
             if not _is_loaded(connection, path.name):
                 batch.insert(connection, run_id)
                 connection.execute("DELETE FROM loaded_segments")

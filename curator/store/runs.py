@@ -146,9 +146,9 @@ class Run:
         self._flushing = threading.Lock()
         self._stop = threading.Event()
         self._failure: StoreError | None = None
-        # Answers that are in the journal and not yet in the tables: key -> error code or None.
-        self._fresh: dict[str, str | None] = {}
-        self._loading: dict[str, str | None] = {}
+        # Answers that are in the journal and may not be in the tables yet (key -> error code or None):
+        # the last dict takes new ones, those before it are being loaded.
+        self._journaled: list[dict[str, str | None]] = [{}]
         self._thread = threading.Thread(target=self._keep_flushing, name="goldless-store", daemon=True)
         self._thread.start()
 
@@ -164,13 +164,12 @@ class Run:
             raise StoreError(f"the key {record.key!r} is not a request key (32 hex digits)")
         self._journal.append(encode(record))
         if type(record) is CompletionRecord:
-            self._fresh[record.key] = record.error
+            self._journaled[-1][record.key] = record.error
 
     def known(self, keys: Sequence[str]) -> dict[str, str | None]:
         """Key -> error code or None, for the keys that have a completion, flushed or not."""
-        # The order matters: what a flush moves meanwhile is seen in one place or the other.
-        journaled = {**self._loading, **self._fresh}
-        found = {key: journaled[key] for key in keys if key in journaled}
+        # First the journal, then the tables: what a flush moves meanwhile is in one of the two.
+        found = {key: part[key] for part in list(self._journaled) for key in keys if key in part}
         return {**self._store.known([key for key in keys if key not in found]), **found}
 
     def flush(self) -> None:
@@ -179,10 +178,10 @@ class Run:
         Raises: StoreLockedError, StoreFullError, StoreCorruptError; the journal keeps the rows.
         """
         with self._flushing:
-            self._loading, self._fresh = {**self._loading, **self._fresh}, {}
-            self._journal.rotate()
-            load_segments(self._database, self._journal.closed_segments(), self.id)
-            self._loading = {}
+            # In this order: a record whose line is in a closed segment is in an older dict, or in both.
+            self._journaled.append({})
+            load_segments(self._database, self._journal.rotate(), self.id)
+            del self._journaled[:-1]
             self._failure = None
 
     def close(self) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 import orjson
 import pyarrow as pa
 
-from curator.database import Connection
+from curator.database import Connection, quoted
 from curator.errors import InputError
-from curator.store.base import TABLE_ROWS, Part, copy_out, json_object, quoted, read_parquet, to_json
+from curator.store.base import TABLE_ROWS, Part, copy_out, json_object, read_parquet, to_json
 from curator.store.records import Change, DatasetDiff, DatasetVersion
 from curator.types import JsonObject
 
