@@ -24,7 +24,7 @@ class Tokenizer(Protocol):
 
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]: ...
 
-    def decode(self, token_ids: Sequence[int]) -> str: ...
+    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = False) -> str: ...
 
     def convert_ids_to_tokens(self, ids: Sequence[int]) -> list[str]: ...
 
@@ -51,7 +51,7 @@ class Prompter:
 
     def __init__(self, tokenizer: Tokenizer, limit: int) -> None:
         self.limit = limit
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         self._trie = lru_cache(maxsize=64)(self._make_trie)
         self._end: int | None = None
 
@@ -79,13 +79,17 @@ class Prompter:
 
     def text(self, messages: Sequence[Message], answer_prefix: str = "") -> str:
         """The text that the model continues."""
-        if not self._tokenizer.chat_template:
+        if not self.tokenizer.chat_template:
             return "".join(f"{message.content}\n\n" for message in messages) + answer_prefix
         return self._chat(messages, opens_answer=True) + answer_prefix
 
     def encode(self, text: str) -> list[int]:
         """Token ids. A chat template writes its special tokens itself."""
-        return self._tokenizer.encode(text, add_special_tokens=not self._tokenizer.chat_template)
+        return self.tokenizer.encode(text, add_special_tokens=not self.tokenizer.chat_template)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text without special tokens."""
+        return self.tokenizer.decode(ids, skip_special_tokens=True)
 
     def fit(self, prompt: int, answer: int) -> None:
         """Raises: ContextLengthError if `prompt` + `answer` tokens exceed the context."""
@@ -110,8 +114,8 @@ class Prompter:
 
     def token(self, token: int) -> str:
         """A token as people read it; half a character is shown in the tokenizer's own notation."""
-        text = self._tokenizer.decode([token])
-        return text if text and "�" not in text else self._tokenizer.convert_ids_to_tokens([token])[0]
+        text = self.tokenizer.decode([token])
+        return text if text and "�" not in text else self.tokenizer.convert_ids_to_tokens([token])[0]
 
     @property
     def end(self) -> int:
@@ -121,13 +125,13 @@ class Prompter:
         return self._end
 
     def _find_end(self) -> int:
-        if self._tokenizer.chat_template:
+        if self.tokenizer.chat_template:
             text = self._chat((Message("user", "?"), Message("assistant", _STATE)), opens_answer=False)
-            if ids := self._tokenizer.encode(text.rpartition(_STATE)[2], add_special_tokens=False):
+            if ids := self.tokenizer.encode(text.rpartition(_STATE)[2], add_special_tokens=False):
                 return ids[0]
-        if self._tokenizer.eos_token_id is None:
+        if self.tokenizer.eos_token_id is None:
             raise TaskError("the model's tokenizer has no end-of-text token", hint="use letters, or other labels")
-        return self._tokenizer.eos_token_id
+        return self.tokenizer.eos_token_id
 
     def _make_trie(self, template: Template, question: Question) -> LabelTrie:
         plain = DecideRequest(_STATE, (question,), template)
@@ -136,12 +140,12 @@ class Prompter:
         return label_trie(texts, self._tail(tail), [self._tail(tail + text) for text in texts], self.end)
 
     def _tail(self, text: str) -> Tokens:
-        return tuple(self._tokenizer.encode(text, add_special_tokens=False))
+        return tuple(self.tokenizer.encode(text, add_special_tokens=False))
 
     def _chat(self, messages: Sequence[Message], *, opens_answer: bool) -> str:
         chat = [{"role": message.role, "content": message.content} for message in messages]
         try:
-            text = self._tokenizer.apply_chat_template(
+            text = self.tokenizer.apply_chat_template(
                 chat, tokenize=False, add_generation_prompt=opens_answer, enable_thinking=False
             )
         except Exception as error:  # jinja2's own tree, and whatever a template raises
