@@ -1,8 +1,8 @@
 """The elements of one large JSON array, without holding the array.
 
 Only brackets and strings are looked at, so an element that is not valid JSON is handed on like any
-other and only its own row is rejected. Where an element is never closed (or is too large), reading
-goes on at the next place that looks like the border of two objects.
+other and only its own row is rejected. Where the brackets of an element do not match, it ends at the
+next place that looks like the border of two objects.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ def elements(chunks: Iterable[bytes], limit: int) -> Iterator[bytes | BadRow]:
 
 
 class _Splitter:
-    """`buffer[start:]` is the current element, or the space before it; brackets are counted up to
-    `scanned`. `depth` is 0 outside the array, 1 between its elements, more inside one.
+    """`buffer[start:]` is the current element, or the space before it; brackets are matched up to
+    `scanned`. `open` holds the open brackets: the array's own, then those of the current element.
     """
 
     def __init__(self, limit: int) -> None:
         self.buffer = b""
         self.limit = limit
-        self.depth = 0
+        self.open = bytearray()
         self.start = 0
         self.scanned = 0
         self.rows = 0
@@ -44,15 +44,13 @@ class _Splitter:
 
     def split(self) -> Iterator[bytes | BadRow]:
         """The elements that are complete by now; the buffer keeps what is not."""
-        for token in _TOKEN.finditer(self.buffer, self.scanned):
-            if token[0] == b'"':  # the rest of this string is still to come
-                self.scanned = token.start()
-                break
+        while (token := _TOKEN.search(self.buffer, self.scanned)) and token[0] != b'"':
             self.scanned = token.end()
-            yield from self._token(token)
-        else:
-            self.scanned = len(self.buffer)
-        if self.depth > 1 and not self.skipping and len(self.buffer) - self.start > self.limit:
+            if len(token[0]) == 1:
+                yield from self._bracket(token[0], token.start())
+        # An open quote is where scanning goes on when the rest of its string is there.
+        self.scanned = token.start() if token else len(self.buffer)
+        if len(self.open) > 1 and not self.skipping and len(self.buffer) - self.start > self.limit:
             self.skipping = True
             yield self._bad("row.too_large", self.buffer[self.start :])
         if self.skipping:
@@ -63,40 +61,49 @@ class _Splitter:
 
     def finish(self) -> Iterator[bytes | BadRow]:
         """What is left at the end of the file: nothing, or an element that was never closed."""
-        while self.depth > 1 and not self.skipping:
-            border = _BORDER.search(self.buffer, self.start)
-            if border is None:
-                break
-            self.rows += 1
-            yield self.buffer[self.start : border.start() + 1]
-            self.start = self.scanned = border.end()
-            self.depth = 1
+        while len(self.open) > 1 and not self.skipping and self._border(len(self.buffer)):
+            yield from self._element(self.scanned)
             yield from self.split()
-        if self.depth and not self.skipping:
+        if self.open and not self.skipping:
             yield from self._between(len(self.buffer))
 
-    def _token(self, token: re.Match[bytes]) -> Iterator[bytes | BadRow]:
-        kind = token[0][:1]
-        if kind in b"{[":
-            if self.depth == 1:
-                yield from self._between(token.start())
-            self.depth += 1
-            if self.depth == 1:
-                self.start = token.end()
-        elif kind in b"}]" and self.depth:
-            self.depth -= 1
-            if self.depth == 0:
-                yield from self._between(token.start())
-            elif self.depth == 1:
-                yield from self._element(token.end())
+    def _bracket(self, bracket: bytes, at: int) -> Iterator[bytes | BadRow]:
+        if bracket in b"{[":
+            if len(self.open) == 1:
+                yield from self._between(at)
+            self.open += bracket
+            if len(self.open) == 1:
+                self.start = at + 1
+        elif len(self.open) == 1:
+            yield from self._between(at)
+            self.open.clear()
+        elif self.open:
+            matched = bytes((self.open.pop(),)) + bracket in (b"{}", b"[]")
+            if not matched and not self.skipping:
+                self._border(at + 1)
+                yield from self._element(self.scanned)
+            elif len(self.open) == 1:
+                yield from self._element(at + 1)
+
+    def _border(self, end: int) -> bool:
+        """Let the current element, whose brackets do not match, end at the first border before
+        `end`; where there is none, at `end`."""
+        border = _BORDER.search(self.buffer, self.start, end)
+        self.scanned = border.start() + 1 if border else end
+        return border is not None
 
     def _element(self, end: int) -> Iterator[bytes | BadRow]:
         """The element that ends here; nothing where it was too large and is reported already."""
-        if not self.skipping:
-            self.rows += 1
-            yield self.buffer[self.start : end]
-        self.skipping = False
+        del self.open[1:]
+        raw = self.buffer[self.start : end]
         self.start = end
+        if self.skipping:
+            self.skipping = False
+        elif len(raw) > self.limit:
+            yield self._bad("row.too_large", raw)
+        else:
+            self.rows += 1
+            yield raw
 
     def _between(self, end: int) -> Iterator[BadRow]:
         """Anything but commas before `end` is a bare value: no object, but a row all the same."""

@@ -28,9 +28,9 @@ class HubName:
     def of(cls, uri: str) -> HubName:
         """Raises SourceError for an address without a name."""
         rest = uri.removeprefix(PREFIX)
-        path, colon, split = rest.rpartition(":")
+        path, colon, split = rest.partition(":")  # the first one: a split may be "train[:10%]"
         if not colon:
-            path, split = rest, "train"
+            split = "train"
         if not path or not split:
             raise SourceError(f"{uri!r} names no dataset", hint="write hf:org/name, or hf:org/name:split")
         pieces = path.split("/")

@@ -138,7 +138,7 @@ class TextBytes:
             raw = readline(limit + 2)  # 2: the line's own "\r\n" does not count
             if not raw:
                 return
-            if len(raw) <= limit or raw.endswith(b"\n"):
+            if len(raw) <= limit or (raw.endswith(b"\n") and len(raw.rstrip(b"\r\n")) <= limit):
                 yield raw
                 continue
             yield BadRow(number, "row.too_large", excerpt(raw))
@@ -180,7 +180,8 @@ def text_bytes(part: Part, stream: ByteStream, encoding: str) -> TextBytes:
         chunks, encoding = _recoded(part.name, chunks, wide), "utf-8"
         head = next(chunks, b"")
         chunks = itertools.chain((head,), chunks)
-    check_encoding(part.name, head, encoding)
+    else:
+        check_encoding(part.name, head, encoding)
     return TextBytes(io.BufferedReader(_Chunks(chunks), CHUNK), encoding, head)
 
 
