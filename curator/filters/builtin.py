@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from functools import cache
 
 from curator.errors import ConfigError, MissingExtraError
 from curator.sources.base import suggest
@@ -69,19 +70,24 @@ def language(*, allowed: Collection[str] = ("en",), min_probability: float = 0.8
 
 
 def _identifier(allowed: Collection[str]) -> Callable[[str], tuple[str, float]]:
-    """py3langid's `classify` with probabilities. Loading its model takes about half a second."""
+    """py3langid's `classify` with probabilities, after a look at the codes."""
+    if isinstance(allowed, str) or not allowed:
+        raise ConfigError(f"language: allowed is {allowed!r}", hint='give a list of codes, like ["en", "de"]')
+    classify, known = _model()
+    for code in allowed:
+        if code not in known:
+            raise ConfigError(f"language: unknown code {code!r}", hint=suggest(code, known))
+    return classify
+
+
+@cache
+def _model() -> tuple[Callable[[str], tuple[str, float]], tuple[str, ...]]:
+    """py3langid's classifier and the codes that it knows. Loading it takes about half a second."""
     try:
         from py3langid.langid import MODEL_FILE, LanguageIdentifier
     except ImportError:
         raise MissingExtraError(
             "the language filter needs py3langid", hint='pip install "goldless[lang]", or leave the filter out'
         ) from None
-    if isinstance(allowed, str) or not allowed:
-        raise ConfigError(f"language: allowed is {allowed!r}", hint='give a list of codes, like ["en", "de"]')
     identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-    known = set(identifier.labels)
-    for code in allowed:
-        if code not in known:
-            raise ConfigError(f"language: unknown code {code!r}", hint=suggest(code, sorted(known)))
-    classify: Callable[[str], tuple[str, float]] = identifier.classify
-    return classify
+    return identifier.classify, tuple(sorted(identifier.labels))
