@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.failures import Exit
-from cli.output import Output, amount, duration, plain
+from cli.output import Output, amount, duration, plain, show
 from cli.session import Session, command
-from curator.errors import BudgetExceededError, InputError
-from curator.types import Document, JsonObject
+from curator.errors import BudgetExceededError, GoldlessError, InputError
+from curator.types import Document, Json, JsonObject
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -78,6 +78,10 @@ def _run(session: Session, task: Task[BaseModel], limit: int | None, ingest: boo
     except (KeyboardInterrupt, BudgetExceededError):
         session.out.complain(f"stopped after {progress.sent:,} new answers: {GO_ON}")
         raise
+    except GoldlessError:
+        if progress.errors:
+            session.out.complain(f"of {progress.done:,} answers, failed: {show(progress.errors)}")
+        raise
 
 
 async def _curate(
@@ -130,26 +134,30 @@ def _report(out: Output, result: Curation[BaseModel], currency: str) -> None:
         return out.emit({"version": version.version, "rows": version.rows, "hash": version.hash, **report})
     counts = result.progress
     facts: dict[str, object] = {
-        "screening": report["screening"],
+        **_numbers(report["screening"]),
         "answers": f"{counts.sent:,} new, {counts.reused:,} from before, {counts.failed:,} failed",
         "failures": counts.errors or None,
         "tokens": counts.usage.input_tokens + counts.usage.output_tokens,
         "cost": amount(None if counts.unpriced else counts.cost, currency),
-        "selection": report["selection"],
+        **{f"selected {name}": value for name, value in _numbers(report["selection"]).items()},
     }
     out.facts(facts, title="Curation")
-    out.rows(("field", "basis", "calibrated"), _bases(report), title="What the confidences rest on")
+    out.rows(("field", "basis", "confidence"), _bases(report), title="What the confidences rest on")
     out.say(f"\ndataset version {version.version} has {version.rows:,} rows")
     out.say("next: goldless show dataset, goldless export, goldless status")
     return None
+
+
+def _numbers(values: Json) -> JsonObject:
+    return values if isinstance(values, dict) else {}
 
 
 def _bases(report: JsonObject) -> Iterator[JsonObject]:
     fields = report["fields"]
     for name, found in fields.items() if isinstance(fields, dict) else ():
         if isinstance(found, dict):
-            calibrated = found.get("calibrated")
-            yield {"field": name, "basis": found.get("basis"), "calibrated": calibrated or "uncalibrated"}
+            meaning = "calibrated" if found.get("calibrated") else "uncalibrated"
+            yield {"field": name, "basis": found.get("basis"), "confidence": meaning}
 
 
 def _dry_run(session: Session, task: Task[BaseModel], limit: int | None) -> None:
@@ -162,7 +170,7 @@ def _dry_run(session: Session, task: Task[BaseModel], limit: int | None) -> None
 
     async def count() -> Projection:
         async with aclosing(engine_of(given)) as engine:
-            store = session.store(create=True)
+            store = session.store() if session.location.exists() else None
             documents = _head(_documents(session, store), limit)
             return await project(task, engine, documents, store, price_of(given))
 
@@ -179,13 +187,12 @@ def _dry_run(session: Session, task: Task[BaseModel], limit: int | None) -> None
     return None
 
 
-def _documents(session: Session, store: Store) -> Iterator[Sequence[Document]]:
+def _documents(session: Session, store: Store | None) -> Iterator[Sequence[Document]]:
     """The documents that would be labelled: the store's that are kept, or the source's before ingest."""
     from cli.build import screening_of, source_of
 
-    if store.count():
-        key = screening_of(session.settings).key
-        return store.documents(kept_by=key)
+    if store is not None and store.count():
+        return store.documents(kept_by=screening_of(session.settings).key)
     return source_of(session.settings, session.config.parent).batches()
 
 

@@ -130,18 +130,25 @@ def table(
 
 
 def show(value: Cell) -> str:
-    """A cell's text: thousands separated, three decimals, `-` for unknown, JSON for the rest."""
+    """A cell's text: thousands separated, three decimals, `-` for unknown and for nothing, flat lists
+    and objects spelled out, JSON for the rest."""
     match value:
-        case None:
+        case None | [] | "":
             return "-"
         case bool():
             return "yes" if value else "no"
         case int():
             return f"{value:,}"
         case float():
-            return f"{value:,.3f}"
+            return f"{value:,.3f}" if value == 0 or abs(value) >= 0.01 else f"{value:.2g}"
         case str():
             return clean(value)
+        case list() | tuple() if not any(isinstance(item, (list, tuple, dict)) for item in value):
+            return ", ".join(map(show, value))
+        case dict() if not value:
+            return "-"
+        case dict() if not any(isinstance(item, (list, tuple, dict)) for item in value.values()):
+            return ", ".join(f"{clean(str(name))} {show(item)}" for name, item in value.items())
         case _:
             return clean(orjson.dumps(value, default=str).decode())
 

@@ -110,14 +110,7 @@ def watch(out: Output, progress: Progress, *, currency: str = "", per_row: int =
 def _bar(out: Output, pace: Pace) -> Iterator[None]:
     from rich.live import Live
 
-    live = Live(
-        get_renderable=lambda: _drawn(pace),
-        console=out.stderr,
-        refresh_per_second=1 / BAR_EVERY,
-        redirect_stdout=False,
-        redirect_stderr=False,
-    )
-    with live:
+    with Live(get_renderable=lambda: _drawn(pace), console=out.stderr, refresh_per_second=1 / BAR_EVERY):
         yield
 
 

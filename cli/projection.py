@@ -43,7 +43,11 @@ class Projection:
 
 
 async def project(
-    task: Task[BaseModel], engine: Engine, documents: Iterator[Sequence[Document]], store: Store, price: Price | None
+    task: Task[BaseModel],
+    engine: Engine,
+    documents: Iterator[Sequence[Document]],
+    store: Store | None,
+    price: Price | None,
 ) -> Projection:
     """Count what labelling `documents` would take.
 
@@ -55,7 +59,7 @@ async def project(
     for batch in documents:
         asked = [request for document in batch for _, request in requests_of(task, document)]
         keys = [request_key(engine.identity, request) for request in asked]
-        known = store.known(keys)
+        known = store.known(keys) if store else {}
         fresh = {key: request for key, request in zip(keys, asked, strict=True) if key not in known}
         seen, answered, calls = seen + len(batch), answered + len(asked) - len(fresh), calls + len(fresh)
         sample += islice(fresh.values(), max(0, SAMPLE - len(sample)))
@@ -65,7 +69,7 @@ async def project(
         input_tokens=round(sum(tokens for tokens, _, _ in counted) * share),
         output_tokens=round(sum(tokens for _, tokens, _ in counted) * share),
     )
-    rate = last_rate(store, str(engine.identity))
+    rate = last_rate(store, str(engine.identity)) if store else None
     return Projection(
         seen,
         answered,

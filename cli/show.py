@@ -170,10 +170,13 @@ def why(session: Session, document_id: Annotated[str, typer.Argument(help="The d
 
 
 def _tell(out: Output, found: JsonObject) -> None:
-    """Lists of objects as tables, the rest as facts."""
-    out.facts({name: value for name, value in found.items() if not isinstance(value, list)})
+    """Objects as facts, lists of objects as tables."""
     for name, value in found.items():
-        if isinstance(value, list):
+        if isinstance(value, dict):
+            out.facts(value, title=name)
+        elif not isinstance(value, list):
+            out.facts({name: value})
+        else:
             rows = [row if isinstance(row, dict) else {name: row} for row in value]
             columns = list(dict.fromkeys(column for row in rows for column in row))
             if rows:

@@ -59,10 +59,15 @@ def test_quiet_silences_messages_but_not_complaints(capsys: pytest.CaptureFixtur
     ("value", "shown"),
     [
         (None, "-"),
+        ({}, "-"),
         (True, "yes"),
         (1234567, "1,234,567"),
         (0.12345, "0.123"),
-        (["a"], '["a"]'),
+        (0.00012345, "0.00012"),
+        (0.0, "0.000"),
+        (["a", 1000], "a, 1,000"),
+        ({"a": 1, "b": None}, "a 1, b -"),
+        ({"a": [1]}, '{"a":[1]}'),
         ("a\tb\x00", "a b\\x00"),
     ],
 )
