@@ -21,7 +21,8 @@ LOAD = 0.6
 class BandIndex:
     """Which documents have a band key: an open-addressing hash table of 8-byte slots.
 
-    A slot holds the upper 36 bits of the key and the document's number + 1; 0 is empty. Two keys
+    Keys must be well mixed, as `band_keys` makes them: their own bits choose the slot. A slot holds the
+    upper 36 bits of the key and the document's number + 1; 0 is empty. Two keys
     agree in 36 bits by chance about once in 69 billion pairs; candidates are verified anyway.
     """
 

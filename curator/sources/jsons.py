@@ -70,7 +70,7 @@ def parse_object(number: int, raw: bytes) -> Row | BadRow:
         return _lenient(number, raw)
     if not isinstance(values, dict):
         return BadRow(number, "row.not_object", excerpt(raw))
-    if raw.count(b"{") + raw.count(b"[") > NESTING and not _writable(values):
+    if len(raw) > NESTING and raw.count(b"{") + raw.count(b"[") > NESTING and not _writable(values):
         return BadRow(number, "row.too_deep", excerpt(raw))
     return Row(number, values, plain=True)
 

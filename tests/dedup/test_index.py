@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curator.dedup.index import BUCKET, LOAD, BandIndex
+from curator.dedup.minhash import mixed
 
 KEYS = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 1000)), max_size=300)
 
@@ -38,7 +39,7 @@ def test_it_finds_what_a_dictionary_would(entries: list[tuple[int, int]], cut: i
 
 def test_it_grows_with_what_it_holds() -> None:
     index = BandIndex(slots=16)
-    keys = spread(np.random.default_rng(0).permutation(20_000).tolist())
+    keys = mixed(np.arange(20_000, dtype=np.uint64))
     for start in range(0, len(keys), 1000):
         index.add(keys[start : start + 1000], np.arange(start, start + 1000))
     positions, documents = index.find(keys)
