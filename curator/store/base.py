@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,6 +25,7 @@ PAGE_DOCUMENTS = 131_072
 TABLE_ROWS = 8192
 """Rows of a table that a reader hands out, unless it is asked for another number."""
 
+_LARGEST = 2**63
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -129,11 +129,26 @@ def texts(values: Sequence[str]) -> pa.Array:
 
 
 def to_json(value: object) -> str:
-    """JSON text; what JSON cannot hold becomes a string."""
+    """JSON text; what JSON cannot hold becomes text, or null for a number that is none."""
     try:
         return orjson.dumps(value).decode()
     except TypeError:
-        return clean(json.dumps(value, default=str, ensure_ascii=False))
+        return orjson.dumps(plain(value)).decode()
+
+
+def plain(value: object) -> Json:
+    """A value, or a record with slots, as JSON that can be encoded."""
+    if value is None or isinstance(value, bool | float):
+        return value
+    if isinstance(value, int) and abs(value) < _LARGEST:
+        return value
+    if isinstance(value, Mapping):
+        return {clean(str(key)): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if names := getattr(value, "__slots__", ()):
+        return {name: plain(getattr(value, name)) for name in names}
+    return clean(str(value))
 
 
 def from_json(text: str | None) -> Json:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from math import inf
 from pathlib import Path
 from typing import Required, TypedDict
@@ -14,8 +14,7 @@ import pyarrow as pa
 from curator.database import Connection, Database, quoted
 from curator.journal import Segment, read_segment, retire
 from curator.records import AnnotationRecord, CompletionRecord
-from curator.store.base import clean
-from curator.types import Json
+from curator.store.base import plain
 
 logger = logging.getLogger(__name__)
 
@@ -62,21 +61,7 @@ def encode(record: CompletionRecord | AnnotationRecord) -> bytes:
         return orjson.dumps((mark, record))
     except TypeError:
         # Half a surrogate pair somewhere in a text.
-        return orjson.dumps((mark, _cleaned(record)))
-
-
-def _cleaned(value: object) -> Json:
-    """A record as plain JSON with texts that can be encoded."""
-    if isinstance(value, str):
-        return clean(value)
-    if isinstance(value, Mapping):
-        return {clean(str(key)): _cleaned(item) for key, item in value.items()}
-    if isinstance(value, tuple | list):
-        return [_cleaned(item) for item in value]
-    if value is None or isinstance(value, bool | int | float):
-        return value
-    names = getattr(value, "__slots__", ())
-    return {name: _cleaned(getattr(value, name)) for name in names}
+        return orjson.dumps((mark, plain(record)))
 
 
 def load_segments(database: Database, paths: Iterable[Path], run_id: str) -> int:
