@@ -124,7 +124,7 @@ def export(
 
     The file appears whole or not at all.
     """
-    from curator.export import export as write
+    from curator.export import export_dataset as write
 
     store = session.store()
     found = find_version(store, version)

@@ -1,1 +1,88 @@
-"""goldless: unlabeled text in, confidence-scored training sets out."""
+"""goldless: unlabeled text in; versioned, confidence-scored training sets out.
+
+The names below are the public API. They are imported when they are first used, so that
+`import curator` costs nothing and a command that needs one of them does not pay for the others.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from curator.engines import connect
+    from curator.engines.base import Engine, EngineIdentity
+    from curator.engines.scripted import ScriptedEngine
+    from curator.engines.wrappers import Budget, wrap
+    from curator.errors import GoldlessError
+    from curator.export import export_dataset, to_dataset
+    from curator.fields import Labels, Ordered, Reasoning
+    from curator.pipeline import Curation, Plan, curate
+    from curator.screening import Screening
+    from curator.selection import SelectionPolicy
+    from curator.sources import open_source
+    from curator.store import Audit, Store
+    from curator.task import Classification, Solution, Task, View, classify, solve
+    from curator.types import Document, Price, Sampling, Template, Verdict
+
+__all__ = [
+    "Audit",
+    "Budget",
+    "Classification",
+    "Curation",
+    "Document",
+    "Engine",
+    "EngineIdentity",
+    "GoldlessError",
+    "Labels",
+    "Ordered",
+    "Plan",
+    "Price",
+    "Reasoning",
+    "Sampling",
+    "Screening",
+    "ScriptedEngine",
+    "SelectionPolicy",
+    "Solution",
+    "Store",
+    "Task",
+    "Template",
+    "Verdict",
+    "View",
+    "classify",
+    "connect",
+    "curate",
+    "export_dataset",
+    "open_source",
+    "solve",
+    "to_dataset",
+    "wrap",
+]
+
+_HOMES = {
+    "curator.engines": ("connect",),
+    "curator.engines.base": ("Engine", "EngineIdentity"),
+    "curator.engines.scripted": ("ScriptedEngine",),
+    "curator.engines.wrappers": ("Budget", "wrap"),
+    "curator.errors": ("GoldlessError",),
+    "curator.export": ("export_dataset", "to_dataset"),
+    "curator.fields": ("Labels", "Ordered", "Reasoning"),
+    "curator.pipeline": ("Curation", "Plan", "curate"),
+    "curator.screening": ("Screening",),
+    "curator.selection": ("SelectionPolicy",),
+    "curator.sources": ("open_source",),
+    "curator.store": ("Audit", "Store"),
+    "curator.task": ("Classification", "Solution", "Task", "View", "classify", "solve"),
+    "curator.types": ("Document", "Price", "Sampling", "Template", "Verdict"),
+}
+_MODULE = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULE:
+        raise AttributeError(f"module 'curator' has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULE[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

