@@ -1,7 +1,7 @@
 """Decisions over views -> one distribution per row.
 
-The views of one model are dependent voters, so their corrected log-probabilities are averaged, not
-summed: many views of one model make its answer steadier, not surer.
+The views of one model are dependent voters: their corrected log-probabilities add up to their mean
+times their *effective* number, so that copies of one view make its answer no surer.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from curator.calibration import batch_bias
 from curator.confidence import Floats, flips, log_normalise
 from curator.errors import InputError
 from curator.prior import PriorEstimate, assumed, estimate_prior
-from curator.types import JsonObject
+from curator.types import Json, JsonObject
 from curator.votes import VoteResult, vote
 
 __all__ = ["Aggregated", "DecisionModel", "VoteResult", "fit_decisions", "vote"]
@@ -43,11 +43,12 @@ class Aggregated:
 class DecisionModel:
     """What was learned from a uniform sample of the corpus, applied to all of it.
 
-    `bias` (v, k) is subtracted from each view's normalised log-probabilities, `weights` (v,) sum to
-    1, `correlation` is how much the views repeat each other.
+    `bias` (v, k) is subtracted from each view's normalised log-probabilities and `offset` (k,) from
+    their mean; `weights` (v,) sum to 1; `correlation` is how much the views repeat each other.
     """
 
     bias: Floats
+    offset: Floats
     weights: Floats
     prior: PriorEstimate
     correlation: float
@@ -71,13 +72,8 @@ class DecisionModel:
                 f"given {values.shape[1]} of {values.shape[2]}"
             )
         corrected = log_normalise(log_normalise(values) - self.bias)
-        answered = ~np.isnan(corrected[:, :, 0])
-        share = np.where(answered, self.weights, 0.0)
-        total = share.sum(axis=1)
-        mixed = np.einsum("nv,nvk->nk", share, np.nan_to_num(corrected)) / np.where(total > 0, total, 1.0)[:, None]
-        probabilities = np.exp(log_normalise(np.where(total[:, None] > 0, mixed, np.nan)))
-        votes = answered.sum(axis=1)
-        effective = votes / (1 + np.maximum(votes - 1, 0) * self.correlation)
+        mixed, effective = _mix(corrected, self.weights, self.correlation)
+        probabilities = np.exp(log_normalise(mixed - self.offset))
         return Aggregated(probabilities, probabilities.max(axis=1), effective, flips(corrected))
 
     def report(self) -> JsonObject:
@@ -94,28 +90,25 @@ class DecisionModel:
             "view_bias": self.bias.tolist(),
             "view_weights": self.weights.tolist(),
             "view_correlation": self.correlation,
+            "offset": self.offset.tolist(),
             "order_flip_rate": self.flip_rate,
         }
 
     def to_json(self) -> JsonObject:
-        """Everything that `from_json` needs; the report is a superset of the model."""
+        """What `from_json` needs, which is the report."""
         return self.report()
 
     @classmethod
     def from_json(cls, data: JsonObject) -> DecisionModel:
         """Raises: InputError when `data` is not what `to_json` wrote."""
         try:
-            low, high = (np.asarray(end, dtype=np.float64) for end in cast(list[list[float]], data["prior_interval"]))
-            prior = PriorEstimate(
-                np.asarray(data["prior"], dtype=np.float64),
-                bool(data["prior_identified"]),
-                str(data["prior_method"]),
-                (low, high),
-            )
+            low, high = _array(data["prior_interval"])
+            identified, method = bool(data["prior_identified"]), str(data["prior_method"])
             return cls(
-                np.asarray(data["view_bias"], dtype=np.float64),
-                np.asarray(data["view_weights"], dtype=np.float64),
-                prior,
+                _array(data["view_bias"]),
+                _array(data["offset"]),
+                _array(data["view_weights"]),
+                PriorEstimate(_array(data["prior"]), identified, method, (low, high)),
                 float(cast(float, data["view_correlation"])),
                 float(cast(float, data["order_flip_rate"])),
                 int(cast(int, data["rows"])),
@@ -127,53 +120,97 @@ class DecisionModel:
 def fit_decisions(
     logprobs: Floats,
     *,
-    prior: Literal["auto", "uniform"] | Sequence[float] = "auto",
+    prior: Literal["auto", "uniform"] | Sequence[float] | PriorEstimate = "auto",
     weights: Sequence[float] | None = None,
 ) -> DecisionModel:
     """Learn the label bias of each view from log-probabilities (n, v, k) of a uniform sample.
 
-    `prior` is how often the classes occur: given, taken as equal, or estimated. `weights` (v,) is
-    how far each view is trusted, equal by default. NaN rows or views are missing.
+    `prior` is how often the classes occur: given or audited, taken as equal, or estimated where the
+    data identify it (else equal, and `report` says so). `weights` (v,) is how far each view is
+    trusted, equal by default. NaN rows or views are missing.
     """
     values = log_normalise(_cube(logprobs))
-    views = values.shape[1]
-    estimate = _prior(values, prior)
-    bias = np.stack([batch_bias(values[:, view], estimate.prior) for view in range(views)])
-    trust = np.ones(views) if weights is None else np.asarray(weights, dtype=np.float64)
-    if trust.shape != (views,) or not (trust >= 0).all() or trust.sum() <= 0:
-        raise InputError(f"weights must be {views} numbers >= 0, one per view, not all zero")
-    flip = flips(values)
+    trust = _trust(weights, values.shape[1])
+    estimate = _prior(values, trust, prior)
+    bias = _view_bias(values, estimate.prior)
+    corrected = log_normalise(values - bias)
+    correlation = _correlation(corrected)
+    mixed, _ = _mix(corrected, trust, correlation)
+    flip = flips(corrected)
+    answered = ~np.isnan(flip)
     return DecisionModel(
         bias,
-        trust / trust.sum(),
+        batch_bias(log_normalise(mixed), estimate.prior),
+        trust,
         estimate,
-        _correlation(log_normalise(values - bias)),
-        float(np.nanmean(flip)) if (~np.isnan(flip)).any() else 0.0,
-        int((~np.isnan(flip)).sum()),
+        correlation,
+        float(flip[answered].mean()) if answered.any() else 0.0,
+        int(answered.sum()),
     )
 
 
-def _prior(values: Floats, prior: Literal["auto", "uniform"] | Sequence[float]) -> PriorEstimate:
+def _mix(corrected: Floats, weights: Floats, correlation: float) -> tuple[Floats, Floats]:
+    """Log-scores (n, k) of all of a row's answered views, and how many independent ones they are worth.
+
+    Equally correlated views add up to their mean times their effective number (Kish 1965, s. 5.4;
+    `weights` count as sampling weights do, s. 11.7).
+    """
+    answered = ~np.isnan(corrected[:, :, 0])
+    share = np.where(answered, weights, 0.0)
+    total = share.sum(axis=1)
+    share = share / np.where(total > 0, total, 1.0)[:, None]
+    mean = np.einsum("nv,nvk->nk", share, np.nan_to_num(corrected))
+    votes = 1.0 / np.maximum((share**2).sum(axis=1), 1e-12)
+    effective = np.where(total > 0, votes / (1.0 + (votes - 1.0) * correlation), 0.0)
+    return np.where(total[:, None] > 0, mean * effective[:, None], np.nan), effective
+
+
+def _prior(
+    values: Floats, trust: Floats, prior: Literal["auto", "uniform"] | Sequence[float] | PriorEstimate
+) -> PriorEstimate:
     options = values.shape[2]
-    if prior == "auto":
-        return estimate_prior(values)
+    uniform = np.full(options, 1.0 / options)
+    if isinstance(prior, PriorEstimate):
+        return prior
     if isinstance(prior, str):
-        return assumed(np.full(options, 1.0 / options), "uniform")
+        if prior == "uniform":
+            return assumed(uniform, "uniform")
+        raw, _ = _mix(values, trust, 1.0)
+        corrected, _ = _mix(log_normalise(values - _view_bias(values, uniform)), trust, 1.0)
+        return estimate_prior(raw, corrected)
     given = np.asarray(prior, dtype=np.float64)
     if given.shape != (options,) or not (given > 0).all():
         raise InputError(f"the prior must hold {options} shares above 0, one per option, not {list(prior)}")
     return assumed(given / given.sum(), "given")
 
 
+def _view_bias(values: Floats, prior: Floats) -> Floats:
+    return np.stack([batch_bias(values[:, view], prior) for view in range(values.shape[1])])
+
+
+def _trust(weights: Sequence[float] | None, views: int) -> Floats:
+    trust = np.ones(views) if weights is None else np.asarray(weights, dtype=np.float64)
+    if trust.shape != (views,) or not (trust >= 0).all() or trust.sum() <= 0:
+        raise InputError(f"weights must be {views} numbers >= 0, one per view, not all zero")
+    result: Floats = trust / trust.sum()
+    return result
+
+
 def _correlation(corrected: Floats) -> float:
-    """Mean correlation of the views' corrected log-probabilities, at least 0; 1 with one view."""
+    """Mean rank correlation (Spearman 1904) of the views' centred log-probabilities, at least 0; 1 with
+    one view. Of ranks, since one option cut at the floor would rule a correlation of values."""
     views = corrected.shape[1]
-    flat = corrected.transpose(1, 0, 2).reshape(views, -1)
+    centred = corrected - corrected.mean(axis=2, keepdims=True)
+    flat = centred.transpose(1, 0, 2).reshape(views, -1)
     flat = flat[:, ~np.isnan(flat).any(axis=0)]
     if views < 2 or flat.shape[1] < 3 or (flat.std(axis=1) < 1e-9).any():
         return 1.0
-    matrix = np.corrcoef(flat)
+    matrix = np.corrcoef(flat.argsort(axis=1, kind="stable").argsort(axis=1, kind="stable"))
     return float(np.clip((matrix.sum() - views) / (views * (views - 1)), 0.0, 1.0))
+
+
+def _array(value: Json) -> Floats:
+    return np.asarray(value, dtype=np.float64)
 
 
 def _cube(logprobs: Floats) -> Floats:

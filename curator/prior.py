@@ -1,20 +1,49 @@
-"""How often each class occurs, estimated without gold; and whether that can be known at all."""
+"""How often each class occurs, estimated without gold, and whether that can be known at all.
+
+A label bias and a skewed class prior both shift a model's log-odds; no shift can be told from the
+other. What tells them apart is shape: where the classes form separate clusters of log-odds, the
+clusters' sizes are the prior. So a mixture with one Gaussian per class is fitted to the
+bias-corrected log-odds, and believed only where the density between every two clusters falls well
+below both, and every cluster is the one that its own option's log-probability is highest in.
+Where it does not, the prior is *not identified*: equal classes are assumed, and the report says so.
+
+Measured on a 0.5B model (`benchmarks/label_quality.py`): believing the mixture without this
+check, EM on calibrated probabilities (Saerens et al. 2002), Dawid & Skene (1979) over templates and
+the mean-log variant of batch calibration all lost to equal classes.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
-from curator.confidence import Floats
+from curator.confidence import Floats, Ints, log_normalise
+from curator.errors import InputError
+
+VALLEY: Final = 0.8
+"""Most that the density between two clusters may reach, relative to the lower of their peaks."""
+APART: Final = 2.5
+"""Least distance of clusters, in standard deviations, that supports what the raw labels say."""
+RAW_AGREEMENT: Final = 0.9
+"""Least agreement of the clusters with the raw labels for weakly separated clusters to be used."""
+LEAST_ROWS: Final = 10
+"""Rows that the smallest cluster must hold."""
+DEEPEST: Final = 12.0
+"""Nats below a row's best option at which log-probabilities are cut: a Gaussian is no match for -inf."""
+MOST_OPTIONS: Final = 20
+"""Above this many options a cluster per class cannot be fitted from a sample."""
 
 
 @dataclass(frozen=True, slots=True)
 class PriorEstimate:
     """Class prior (k,), and whether the data identify it.
 
-    `interval` holds the lower and upper end (k,) per class, (0, 1) where nothing is known. When
-    `identified` is False, `prior` is the assumption that was used instead and a report says so.
+    `interval` holds the lower and upper end (k,) of 90% per class, (0, 1) where nothing is known.
+    When `identified` is False, `prior` is what was assumed instead, and a report says so. `method` is
+    `given`, `uniform`, `clusters` (separate ones), `clusters+raw` (weakly separated, but the raw
+    labels say the same) or `audited`.
     """
 
     prior: Floats
@@ -24,11 +53,139 @@ class PriorEstimate:
 
 
 def assumed(prior: Floats, method: str) -> PriorEstimate:
-    """A prior that was given or taken for want of a better one, not estimated."""
-    return PriorEstimate(prior, method == "given", method, (np.zeros(len(prior)), np.ones(len(prior))))
+    """A prior that was given, or taken for want of a better one; not estimated."""
+    size = len(prior)
+    if method == "given":
+        return PriorEstimate(prior, True, method, (prior, prior))
+    return PriorEstimate(prior, False, method, (np.zeros(size), np.ones(size)))
 
 
-def estimate_prior(logprobs: Floats) -> PriorEstimate:
-    """Class prior from log-probabilities (n, v, k)."""
-    options = logprobs.shape[2]
-    return assumed(np.full(options, 1.0 / options), "uniform")
+def estimate_prior(raw: Floats, corrected: Floats) -> PriorEstimate:
+    """Class prior from log-probabilities (n, k) before (`raw`) and after (`corrected`) the removal of
+    the label bias under equal classes. Rows with NaN are left out."""
+    rows = ~np.isnan(raw[:, 0] + corrected[:, 0])
+    raw, corrected = raw[rows], corrected[rows]
+    options = raw.shape[1]
+    uniform = assumed(np.full(options, 1.0 / options), "uniform")
+    if options > MOST_OPTIONS or len(raw) < 2 * LEAST_ROWS * options:
+        return uniform
+    mixture = _best_mixture(raw, corrected)
+    if mixture is None:
+        return uniform
+    low, high = _interval(mixture)
+    if mixture.valley() <= VALLEY:
+        return PriorEstimate(mixture.prior, True, "clusters", (low, high))
+    agree = float((mixture.rows.argmax(axis=1) == raw.argmax(axis=1)).mean())
+    if agree >= RAW_AGREEMENT and mixture.distance() >= APART:
+        return PriorEstimate(mixture.prior, False, "clusters+raw", (np.zeros(options), np.ones(options)))
+    return uniform
+
+
+def prior_from_audits(
+    probabilities: Floats, audited: Ints, truth: Ints, weights: Floats | None = None
+) -> PriorEstimate:
+    """Class prior from rows that people checked: `truth` (a,) of the rows `audited` (a,).
+
+    The mean answer over all rows (n, k), plus the audited rows' mean error: unbiased whatever the
+    model, and tighter than the audits' own shares where the model is good (prediction-powered
+    inference, Angelopoulos et al. 2023, arXiv 2301.09633). `weights` (a,) as in
+    `calibrate_with_audits`.
+    """
+    options = probabilities.shape[1]
+    if len(audited) != len(truth) or len(audited) < 10:
+        raise InputError(f"{len(audited)} audited rows with {len(truth)} true classes are too few", hint="10 at least")
+    mass = np.ones(len(audited)) if weights is None else np.asarray(weights, dtype=np.float64)
+    mass = mass / mass.sum()
+    guess = np.nan_to_num(probabilities, nan=1.0 / options)
+    error = np.eye(options)[truth] - guess[audited]
+    share = guess.mean(axis=0) + mass @ error
+    variance = (mass[:, None] ** 2 * (error - mass @ error) ** 2).sum(axis=0) + guess.var(axis=0) / len(guess)
+    prior = np.clip(share, 0.5 / (len(audited) + options), None)
+    spread = 1.645 * np.sqrt(variance)
+    ends = (np.clip(share - spread, 0, 1), np.clip(share + spread, 0, 1))
+    return PriorEstimate(prior / prior.sum(), True, "audited", ends)
+
+
+@dataclass(frozen=True, slots=True)
+class _Mixture:
+    """Gaussians with one shared covariance. `points` (n, d), `rows` (n, k) = chance that a row is of
+    a class, `means` (k, d), `precision` (d, d)."""
+
+    points: Floats
+    rows: Floats
+    prior: Floats
+    means: Floats
+    precision: Floats
+    likelihood: float
+
+    def distance(self) -> float:
+        """Smallest Mahalanobis distance of two means."""
+        gaps = self.means[:, None] - self.means[None]
+        square = np.einsum("abi,ij,abj->ab", gaps, self.precision, gaps)
+        return float(np.sqrt(square[~np.eye(len(gaps), dtype=np.bool_)].min()))
+
+    def valley(self) -> float:
+        """Highest ratio, over pairs of clusters, of the density between them to the lower peak."""
+        options = len(self.prior)
+        return max(self._pair(a, b) for a in range(options) for b in range(a))
+
+    def _pair(self, a: int, b: int) -> float:
+        """Density along the line that tells a from b best, in standard deviations."""
+        axis = self.precision @ (self.means[a] - self.means[b])
+        axis /= np.sqrt((self.means[a] - self.means[b]) @ axis)
+        label = self.rows.argmax(axis=1)
+        line = self.points[(label == a) | (label == b)] @ axis
+        start, end = float(self.means[a] @ axis), float(self.means[b] @ axis)
+        grid = np.linspace(min(start, end), max(start, end), 41)
+        width = 0.5 * max(len(line) / 500, 1.0) ** -0.2
+        density = np.exp(-0.5 * ((grid[:, None] - line) / width) ** 2).sum(axis=1)
+        return float(density[8:-8].min() / min(density[:8].max(), density[-8:].max()))
+
+
+def _best_mixture(raw: Floats, corrected: Floats) -> _Mixture | None:
+    """The likeliest of the mixtures, from several starts, whose clusters are those of the options."""
+    options = raw.shape[1]
+    corrected = np.maximum(corrected, corrected.max(axis=1, keepdims=True) - DEEPEST)
+    centred = corrected - corrected.mean(axis=1, keepdims=True)
+    plane = np.linalg.svd(np.eye(options) - 1.0 / options)[0][:, : options - 1]
+    points = centred @ plane
+    sharper = 3 * (centred - centred.mean(axis=0))
+    starts = [np.exp(log_normalise(start)) for start in (corrected, raw, sharper)]
+    fits = [_fit_mixture(points, start) for start in starts]
+    sound = [
+        fit
+        for fit in fits
+        if ((fit.means @ plane.T).argmax(axis=0) == np.arange(options)).all()
+        and np.bincount(fit.rows.argmax(axis=1), minlength=options).min() >= LEAST_ROWS
+    ]
+    return max(sound, key=lambda fit: fit.likelihood, default=None)
+
+
+def _fit_mixture(points: Floats, rows: Floats, *, steps: int = 200) -> _Mixture:
+    """Expectation maximisation (Dempster et al. 1977), one row's worth of prior mass per class."""
+    size, width = points.shape
+    ridge = 1e-3 * np.eye(width) * max(float(points.var(axis=0).mean()), 1e-9)
+    likelihood = -np.inf
+    for _ in range(steps):
+        mass = rows.sum(axis=0) + 1e-9
+        prior = (mass + 1) / (mass + 1).sum()
+        means = (rows.T @ points) / mass[:, None]
+        scatter = points.T @ points - (means.T * mass) @ means
+        precision = np.linalg.inv(scatter / size + ridge)
+        square = np.einsum("ni,ij,nj->n", points, precision, points)[:, None] - 2 * points @ precision @ means.T
+        square = square + np.einsum("ki,ij,kj->k", means, precision, means)
+        scores = np.log(prior) - 0.5 * square + 0.5 * np.linalg.slogdet(precision)[1]
+        top = scores.max(axis=1, keepdims=True)
+        total = np.exp(scores - top).sum(axis=1, keepdims=True)
+        rows = np.exp(scores - top) / total
+        before, likelihood = likelihood, float((np.log(total) + top).sum())
+        if abs(likelihood - before) < 1e-6 * size:
+            break
+    return _Mixture(points, rows, prior, means, precision, likelihood)
+
+
+def _interval(mixture: _Mixture) -> tuple[Floats, Floats]:
+    """90% of a multinomial share, widened by the rows whose cluster is open."""
+    open_rows = (mixture.rows * (1 - mixture.rows)).mean(axis=0)
+    spread = 1.645 * np.sqrt(mixture.prior * (1 - mixture.prior) / len(mixture.rows)) + open_rows
+    return np.clip(mixture.prior - spread, 0, 1), np.clip(mixture.prior + spread, 0, 1)
