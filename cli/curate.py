@@ -208,7 +208,10 @@ def preview(
     document: Annotated[str | None, typer.Option("--document", "-d", help="Show this document's prompts.")] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many documents.")] = 1,
 ) -> None:
-    """Show exactly what is sent to the model, and which tokens are scored. Nothing is sent."""
+    """Show exactly what would be sent to the model, and which tokens are scored.
+
+    None of your text is sent. A server may be asked what it can do.
+    """
     import anyio
 
     task = session.task()

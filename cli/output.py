@@ -29,15 +29,15 @@ class Output:
     """The two streams of one command."""
 
     def __init__(self, *, json: bool = False, quiet: bool = False) -> None:
-        from rich.console import Console
+        from cli.console import PipeConsole
 
         self.json = json
         self.quiet = quiet
         self.piped = not sys.stdout.isatty()
         self._stdout = sys.stdout
         width = WIDE if self.piped else None
-        self._console = Console(file=sys.stdout, highlight=False, soft_wrap=self.piped, width=width)
-        self.stderr: Console = Console(file=sys.stderr, highlight=False)
+        self._console = PipeConsole(file=sys.stdout, highlight=False, soft_wrap=self.piped, width=width)
+        self.stderr: Console = PipeConsole(file=sys.stderr, highlight=False)
 
     def emit(self, value: Json | Mapping[str, object]) -> None:
         """One line of JSON on stdout."""

@@ -34,11 +34,8 @@ class Pace:
     currency: str = ""
     per_row: int = 1
     clock: Callable[[], float] = time.monotonic
-    started: float = field(init=False)
-    first: float | None = field(init=False, default=None)
-
-    def __post_init__(self) -> None:
-        self.started = self.clock()
+    _first: tuple[float, int] | None = field(init=False, default=None)
+    _last: tuple[float, int] = field(init=False, default=(0.0, 0))
 
     @property
     def fresh(self) -> int:
@@ -47,13 +44,13 @@ class Pace:
 
     @property
     def rate(self) -> float | None:
-        """Requests per second since the first answer; None before it."""
-        if self.first is None and self.fresh:
-            self.first = self.clock()
-            self._before = self.fresh
-        if self.first is None or (elapsed := self.clock() - self.first) <= 0:
+        """Requests per second from the first answer seen to the last; None before there are two."""
+        if self.fresh != self._last[1]:
+            self._last = (self.clock(), self.fresh)
+            self._first = self._first or self._last
+        if self._first is None or self._last[0] <= self._first[0]:
             return None
-        return (self.fresh - self._before) / elapsed or None
+        return (self._last[1] - self._first[1]) / (self._last[0] - self._first[0])
 
     @property
     def left(self) -> int | None:
@@ -78,17 +75,17 @@ class Pace:
         return self.cost + self.cost / self.fresh * self.left
 
     def line(self) -> str:
-        """All of it in one line."""
+        """All of it in one line, the most wanted first. The second cost is the projected one."""
         counts = self.progress
         total = "" if counts.total is None else f"/{counts.total // self.per_row:,}"
         parts = [f"{counts.done // self.per_row:,}{total} rows"]
-        parts += [f"{counts.reused:,} answers reused"] if counts.reused else []
         parts += [f"{counts.failed:,} failed"] if counts.failed else []
+        parts += [f"{counts.reused:,} reused"] if counts.reused else []
         parts += [f"{self.rate / self.per_row:.1f} rows/s"] if self.rate else []
-        parts += [f"{counts.usage.input_tokens + counts.usage.output_tokens:,} tokens"]
+        parts += [f"ETA {duration(self.eta)}"] if self.left and self.eta else []
         if self.cost:
-            parts.append(f"{amount(self.cost, self.currency)} so far, {amount(self.projected)} projected")
-        parts += [f"ETA {duration(self.eta)}"] if self.left else []
+            parts.append(f"cost {amount(self.cost)} of {amount(self.projected, self.currency)}")
+        parts += [f"{counts.usage.input_tokens + counts.usage.output_tokens:,} tokens"]
         return ", ".join(parts)
 
 
@@ -120,29 +117,32 @@ def _drawn(pace: Pace) -> RenderableType:
     from rich.text import Text
 
     counts = pace.progress
-    bar = ProgressBar(total=counts.total, completed=counts.done, pulse=counts.total is None, width=30)
+    bar = ProgressBar(total=counts.total, completed=counts.done, pulse=counts.total is None, width=16)
     row = Table.grid(padding=(0, 1))
+    row.add_column()
+    row.add_column(no_wrap=True, overflow="ellipsis")
     row.add_row(bar, Text(pace.line() if counts.done else "getting ready"))
     return row
 
 
 @contextlib.contextmanager
 def _lines(out: Output, pace: Pace) -> Iterator[None]:
-    stop = threading.Event()
+    stop, said = threading.Event(), [""]
 
     def report() -> None:
-        last = ""
-        while not stop.wait(EVERY):
-            if pace.progress.done and (line := pace.line()) != last:
-                out.say(line)
-                last = line
+        if pace.progress.done and (line := pace.line()) != said[-1]:
+            out.say(line)
+            said[:] = [line]
 
-    thread = threading.Thread(target=report, name="progress", daemon=True)
+    def keep_reporting() -> None:
+        while not stop.wait(EVERY):
+            report()
+
+    thread = threading.Thread(target=keep_reporting, name="progress", daemon=True)
     thread.start()
     try:
         yield
     finally:
         stop.set()
         thread.join()
-        if pace.progress.done:
-            out.say(pace.line())
+        report()

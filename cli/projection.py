@@ -1,4 +1,4 @@
-"""What a curation run would take: calls, tokens, time and money. Nothing is sent."""
+"""What a curation run would take: calls, tokens, time and money. No document is sent."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Projection:
     """`documents` to label, `answered` requests that need not be sent again, `calls` that do.
 
     `exact_tokens` says whether the engine counted them; `seconds` rests on the last run with this
-    engine and is None before there was one; `cost` is None without a price."""
+    engine (its start included) and is None before there was one; `cost` is None without a price."""
 
     documents: int
     answered: int

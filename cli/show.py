@@ -113,12 +113,11 @@ def _matching(rows: Iterable[Row], tests: list[Test]) -> Iterator[Row]:
     return (row for row in rows if all(test(row) for test in tests))
 
 
-OPERATORS: Mapping[str, Callable[[object, object], bool]] = {
+COMPARED: Mapping[str, Callable[[float, float], bool]] = {"<": operator.lt, ">": operator.gt}
+MATCHED: Mapping[str, Callable[[str, str], bool]] = {
     "=": operator.eq,
     "!=": operator.ne,
-    "<": operator.lt,  # type: ignore[dict-item]
-    ">": operator.gt,  # type: ignore[dict-item]
-    "~": lambda cell, wanted: str(wanted).casefold() in str(cell).casefold(),
+    "~": lambda cell, wanted: wanted.casefold() in cell.casefold(),
 }
 
 
@@ -133,12 +132,11 @@ def condition(text: str) -> Test:
 
     def test(row: Row) -> bool:
         cell = _cell(row, name)
-        if sign in "<>":
-            return isinstance(cell, int | float) and OPERATORS[sign](float(cell), _number(text, wanted))
-        return OPERATORS[sign](cell if isinstance(cell, str) else orjson.dumps(cell).decode(), wanted)
+        if number is not None:
+            return isinstance(cell, int | float) and COMPARED[sign](cell, number)
+        return MATCHED[sign](cell if isinstance(cell, str) else orjson.dumps(cell).decode(), wanted)
 
-    if sign in "<>":
-        _number(text, wanted)
+    number = _number(text, wanted) if sign in COMPARED else None
     return test
 
 

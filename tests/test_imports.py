@@ -60,7 +60,13 @@ HEAVY = (
 LAZY = ("duckdb", "pyarrow", "aiohttp", "numpy")
 FOREIGN_TELEMETRY = {"curator.telemetry", "cli.logs"}
 """`curator.telemetry` is the only user of the OpenTelemetry API; `cli.logs` sets up the SDK."""
-MODELS = ("curator.engines.transformers", "curator.engines.vllm", "curator.engines.torch_model", "curator.training")
+MODELS = (
+    "curator.engines.torch_model",
+    "curator.engines.transformers",
+    "curator.engines.vllm",
+    "curator.engines.vllm_core",
+    "curator.training",
+)
 """What `connect` and the trainers load in time of need."""
 CASCADE_MAY_USE = (
     "curator.types",

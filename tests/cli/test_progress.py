@@ -40,9 +40,7 @@ def test_the_line_says_it_all() -> None:
     assert pace.rate is None
     clock.now = 10.0
     counts.done, counts.sent, counts.failed, counts.usage, counts.cost = 1001, 1001, 2, Usage(99_000, 1_000), 1.001
-    assert pace.line() == (
-        "1,001/3,000 rows, 2 failed, 100.0 rows/s, 100,000 tokens, 1.00 EUR so far, 3.00 projected, ETA 20s"
-    )
+    assert pace.line() == ("1,001/3,000 rows, 2 failed, 100.0 rows/s, ETA 20s, cost 1.00 of 3.00 EUR, 100,000 tokens")
 
 
 def test_an_unknown_price_makes_no_projection() -> None:
@@ -58,7 +56,7 @@ def test_a_row_that_takes_three_requests() -> None:
     pace = Pace(counts, per_row=3, clock=clock)
     assert pace.rate is None
     clock.now, counts.done, counts.sent = 1.0, 33, 33
-    assert pace.line() == "11/100 rows, 10.0 rows/s, 0 tokens, ETA 9s"
+    assert pace.line() == "11/100 rows, 10.0 rows/s, ETA 9s, 0 tokens"
 
 
 def test_the_total_may_be_unknown() -> None:

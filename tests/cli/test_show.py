@@ -92,14 +92,15 @@ def test_diff(project: Project) -> None:
     assert project.run("diff", "1", "9").exit_code == 2
 
 
-def test_a_reader_that_leaves_early_is_left_in_peace(project: Project) -> None:
+@pytest.mark.parametrize(("style", "start"), [(["--json"], b'{"id":"d0"'), ([], b"id")], ids=["json", "table"])
+def test_a_reader_that_leaves_early_is_left_in_peace(project: Project, style: list[str], start: bytes) -> None:
     """More rows than a pipe holds, into a reader that takes one line."""
     project.texts = [f"{i} " + "long text " * 100 for i in range(2000)]
     project.write()
     project.ok("ingest")
     root = Path(__file__).parents[2]
     code = "from cli.main import main; main()"
-    arguments = ["show", "documents", "-n", "0", "--json", "-c", str(project.settings)]
+    arguments = ["show", "documents", "-n", "0", "-c", str(project.settings), *style]
     with subprocess.Popen(
         [sys.executable, "-c", code, *arguments],
         stdout=subprocess.PIPE,
@@ -108,7 +109,7 @@ def test_a_reader_that_leaves_early_is_left_in_peace(project: Project) -> None:
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
-        assert process.stdout.readline().startswith(b'{"id":"d0"')
+        assert process.stdout.readline().startswith(start)
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait(30) == 0
