@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from curator.database import Database, explained
 from curator.errors import StoreError
 from curator.migrations import MIGRATIONS, check_version, migrate
 from curator.records import AnnotationRecord, CompletionRecord
+from curator.store.base import scratch_folder
 from curator.store.documents import DUPLICATE, DocumentPart
 from curator.store.labels import LABELS, LabelPart
 from curator.store.people import PeoplePart
@@ -82,7 +82,7 @@ def _create(path: Path) -> None:
     """Make an empty store. The file appears whole or not at all; where two processes make it at the
     same time, one of the two counts."""
     with explained(path):
-        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        folder = scratch_folder(path)
         try:
             fresh = Database(folder / path.name, 0.0)
             with fresh.writing() as connection:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import glob
 import logging
+import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import orjson
@@ -26,6 +29,7 @@ TABLE_ROWS = 8192
 """Rows of a table that a reader hands out, unless it is asked for another number."""
 
 _LARGEST = 2**63
+_SCRATCH_SECONDS = 3600
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -69,7 +73,7 @@ class Part:
     def _scratch(self) -> Iterator[Path]:
         """A folder for temporary files: beside the store, or where the system keeps such files."""
         try:
-            folder = Path(tempfile.mkdtemp(prefix=f".{self.path.name}.", dir=self.path.parent))
+            folder = scratch_folder(self.path)
         except OSError:
             folder = Path(tempfile.mkdtemp(prefix="goldless-"))
         try:
@@ -91,6 +95,32 @@ class Part:
         except (OSError, pa.ArrowException, KeyError) as error:
             raise explain(error, self.path) from error
         return rows
+
+
+def scratch_folder(path: Path) -> Path:
+    """A new folder beside the store, whose name tells the process that made it."""
+    return Path(tempfile.mkdtemp(prefix=f".{path.name}.{os.getpid()}.", dir=path.parent))
+
+
+def sweep_scratch(path: Path) -> None:
+    """Remove the scratch folders of processes that were killed. One that is younger than an hour
+    stays: it may belong to a process of another machine."""
+    for folder in path.parent.glob(f".{glob.escape(path.name)}.*.*"):
+        process = folder.name.removeprefix(f".{path.name}.").partition(".")[0]
+        with suppress(OSError):
+            old = time.time() - folder.stat().st_mtime > _SCRATCH_SECONDS
+            if old and process.isdigit() and not _alive(int(process)):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def copy_out(connection: Connection, sql: str, file: Path) -> None:

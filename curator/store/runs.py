@@ -22,7 +22,7 @@ from curator.database import Database, explain
 from curator.errors import StoreError, StoreLockedError
 from curator.journal import Journal, leftover
 from curator.records import AnnotationRecord, CompletionRecord
-from curator.store.base import to_json
+from curator.store.base import sweep_scratch, to_json
 from curator.store.completions import CompletionPart
 from curator.store.loading import encode, load_segments
 from curator.types import JsonObject
@@ -250,6 +250,7 @@ class RunPart(CompletionPart):
         self._end(run.id, "done", None)
 
     def _recover(self) -> None:
+        sweep_scratch(self.path)
         paths = leftover(self.journal_folder)
         if paths:
             count = load_segments(self._database, paths, _run_of(paths[0]))

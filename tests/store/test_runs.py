@@ -296,3 +296,20 @@ def test_documents_that_are_linked_but_gone_do_no_harm(store):
         run.append(link("nowhere", "x"))
     assert list(store.decisions("task")) == []
     assert store.why("nowhere")["annotations"]
+
+
+def test_scratch_folders_of_killed_processes_are_removed(store):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    old, young, alive = (
+        store.path.with_name(f".{store.path.name}.{process}.{name}")
+        for process, name in ((gone.pid, "old"), (gone.pid, "young"), (os.getpid(), "alive"))
+    )
+    for folder in (old, young, alive):
+        folder.mkdir()
+        (folder / "rows.parquet").write_text("")
+    for folder in (old, alive):
+        os.utime(folder, (0, 0))
+    with store.run("next", {}):
+        pass
+    assert [folder.exists() for folder in (old, young, alive)] == [False, True, True]
