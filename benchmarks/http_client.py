@@ -4,7 +4,8 @@
 
 One mock server in its own process (50 ms fixed latency, one label per row); the arms run interleaved in
 one client process. Reported: median rows/s, user + system CPU per row, and the ratio to the faster of
-the two bare clients (`json=`/`.json()`, and orjson both ways). BENCHMARKS.md, section 1, without the store.
+the two bare clients (`json=`/`.json()`, and orjson both ways). Then once more against a server with
+seeded faults. BENCHMARKS.md, section 1, without the store.
 """
 
 from __future__ import annotations
@@ -149,6 +150,34 @@ def mock_server(*arguments: str) -> Iterator[str]:
             process.terminate()
 
 
+FAULTS = ("--rate-limit", "0.02", "--invalid-json", "0.01", "--hang", "0.005", "--drop", "0.005")
+
+
+async def with_faults(url: str, rows: int, in_flight: int) -> dict[str, object]:
+    """`wrap(HTTPEngine).decide` against a server that rate-limits, garbles, hangs and drops: every row
+    must come through. Hangs cost the timeout of 1 s."""
+    engine = HTTPEngine(url, "mock", dialect="chat", timeout=1.0, concurrency=in_flight)
+    wrapped = wrap(engine)
+    done: list[int] = []
+
+    async def decide(state: str) -> object:
+        result = await wrapped.decide(DecideRequest(state, QUESTIONS))
+        done.append(result.usage.calls)
+        return result
+
+    run = await measure(decide, rows, in_flight)
+    await engine.aclose()
+    print(f"with faults: {len(done)} of {rows} rows, {sum(done) - len(done)} failed attempts, ", end="")
+    print(f"{run.rows_per_second:.0f} rows/s, {run.cpu_ms_per_row:.3f} CPU ms/row")
+    return {
+        "client": "wrap(HTTPEngine).decide, faults",
+        "rows": len(done),
+        "failed_attempts": sum(done) - len(done),
+        "rows_per_second": run.rows_per_second,
+        "cpu_ms_per_row": run.cpu_ms_per_row,
+    }
+
+
 def report(found: dict[str, list[Run]]) -> list[dict[str, object]]:
     """Print the table; returns its rows."""
     speed = {name: statistics.median(run.rows_per_second for run in runs) for name, runs in found.items()}
@@ -174,6 +203,8 @@ def main() -> None:
     given = parser.parse_args()
     with mock_server("--latency", str(given.latency)) as url:
         table = report(asyncio.run(compare(url, given.rows, given.in_flight, given.repeats)))
+    with mock_server("--latency", str(given.latency), *FAULTS) as url:
+        table.append(asyncio.run(with_faults(url, given.rows, given.in_flight)))
     if given.json:
         given.json.write_bytes(orjson.dumps(table, option=orjson.OPT_INDENT_2))
 

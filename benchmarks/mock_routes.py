@@ -47,7 +47,7 @@ def chat(said: Said, labels: Sequence[str]) -> JsonObject:
     logprobs = None
     if said.get("logprobs"):
         top = said.get("top_logprobs") or 0
-        tokens = ['{"answer":"', best, '"}'] if enum else [best]
+        tokens = ['{"answer":"', best, '"}', "<|im_end|>"] if enum else [best]
         logprobs = {"content": [_token(t, chances if t == best else {t: 1.0}, top) for t in tokens], "refusal": None}
     message = {"role": "assistant", "content": content, "refusal": None}
     choices = [

@@ -136,6 +136,7 @@ class ChatDialect:
         return Asked(question, readout, Frame(body), Matcher(scored_texts(question, template)))
 
     def body(self, request: DecideRequest, question: Question) -> JsonObject:
+        """The JSON that asks for one token and its likeliest alternatives."""
         return {
             "model": self._server.model,
             "messages": chat_messages(render_messages(request, question), request.template.answer_prefix),
@@ -161,6 +162,7 @@ class ChatDialect:
         return Asked(question, "structured", Frame(body), Matcher(question.labels))
 
     async def post(self, frame: Frame, state: str) -> ChatBody:
+        """One chat completion; its shape is not checked yet."""
         return cast(ChatBody, await self._server.post(PATH, frame.fill(state)))
 
     async def decide(self, request: DecideRequest) -> Answered:
@@ -254,7 +256,8 @@ def _read_structured(asked: Asked, choice: ChatChoice) -> Decision:
     label = _answered(content, asked.question)
     logprobs = choice.get("logprobs")
     tokens = (logprobs.get("content") or ()) if logprobs else ()
-    if "".join(token["token"] for token in tokens) == content and label in content:
+    # A closing token such as <|im_end|> may follow the content.
+    if label in content and "".join(token["token"] for token in tokens).startswith(content):
         spelled = read_spelled(asked.matcher, tokens, content.rindex(label))
         if spelled is not None:
             return Decision(tuple(spelled), None, "structured")

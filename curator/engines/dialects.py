@@ -58,6 +58,7 @@ class DecisionsDialect:
         return {"model": self._server.model, "input": state, "questions": list(questions), **self._server.extra}
 
     def fits(self, request: DecideRequest) -> bool:
+        """OpenAI's limits: 400 questions, 255 choices."""
         return len(request.questions) <= 400 and all(len(q.options) <= 255 for q in request.questions)
 
     async def probe(self) -> Usage | None:
@@ -80,6 +81,7 @@ class DecisionsDialect:
         return Answered(tuple(answers), usage_of(body.get("usage")))
 
     async def preview(self, request: DecideRequest) -> tuple[Preview, ...]:
+        """The JSON body, which all questions share."""
         text = orjson.dumps(self.body(request, request.state), option=orjson.OPT_INDENT_2).decode()
         return tuple(
             Preview(q.name, text, 0, tuple((label, (label,)) for label in q.labels), self.name)

@@ -115,10 +115,12 @@ class HTTPEngine:
 
     @property
     def capabilities(self) -> frozenset[Capability]:
+        """Both; a server that has only a decision endpoint answers `generate` with a 404."""
         return frozenset({"decide", "generate"})
 
     @property
     def concurrency(self) -> int:
+        """The most connections."""
         return self.settings.concurrency
 
     async def decide(self, request: DecideRequest) -> Decisions:

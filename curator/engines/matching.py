@@ -17,6 +17,9 @@ from typing import Final, TypedDict
 SHARED: Final = 2
 """Labels with a longer common beginning (in characters) are asked by letters or structured output."""
 
+LEAST: Final = -20.0
+"""The least log-probability of an option in a spelled-out answer."""
+
 _TRAILING = string.punctuation + string.whitespace
 
 
@@ -156,6 +159,7 @@ def _add(found: list[float], option: int, logprob: float) -> None:
 
 
 def _filled(found: list[float]) -> list[float]:
-    """Options that no list mentioned get the least probability that one did, at most."""
-    least = min(min(filter(math.isfinite, found)), math.log(1e-6))
-    return [value if math.isfinite(value) else least for value in found]
+    """Options that no list mentioned get at most the least probability that one did. A constrained
+    decoder's minus infinity (vLLM writes -9999) is cut to `LEAST`."""
+    least = min(min(filter(math.isfinite, found)), LEAST / 2)
+    return [max(value if math.isfinite(value) else least, LEAST) for value in found]

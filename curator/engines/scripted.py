@@ -77,6 +77,7 @@ class ScriptedEngine:
 
     @property
     def capabilities(self) -> frozenset[Capability]:
+        """What there is a script for."""
         decides: frozenset[Capability] = frozenset({"decide"} if self._decide is not None else ())
         generates: frozenset[Capability] = frozenset({"generate"} if self._generate is not None else ())
         return decides | generates
@@ -111,9 +112,11 @@ class ScriptedEngine:
         return Completion(tuple(Sample(text) for text in texts), usage, latency=self._latency)
 
     async def preview(self, request: DecideRequest) -> tuple[Preview, ...]:
+        """The prompt that a chat model would see, and what it would answer with."""
         return tuple(_preview(request, question) for question in request.questions)
 
     async def aclose(self) -> None:
+        """Sets `closed`."""
         self.closed = True
 
     async def _turn(self, request: DecideRequest | GenerateRequest) -> int:

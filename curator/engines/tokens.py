@@ -50,7 +50,8 @@ class CompletionLogprobs(TypedDict, total=False):
 @dataclass(frozen=True, slots=True)
 class Plan:
     """One question ready to be asked. `chat` reads the root in one call; None where ids are needed:
-    then the last `drop` ids of the rendered prompt give way to `suffix`."""
+    then the last `drop` ids of the rendered prompt give way to `suffix`. `dropped` are the ids at the
+    prompt's end that the labels take over."""
 
     question: Question
     trie: LabelTrie
@@ -59,6 +60,7 @@ class Plan:
     render: Frame
     drop: int
     suffix: Tokens
+    dropped: Tokens
 
 
 class TokensDialect:
@@ -112,16 +114,18 @@ class TokensDialect:
         scored = []
         for option, label in enumerate(plan.question.labels):
             scored.append((label, tuple([await self._decode([token]) for token in plan.trie.scored(option)])))
-        return Preview(plan.question.name, await self._decode(ids), len(ids), tuple(scored), plan.readout)
+        text = await self._decode([*ids, *plan.dropped])
+        return Preview(plan.question.name, text, len(ids), tuple(scored), plan.readout)
 
     async def _read(self, plan: Plan, state: str, usage: list[Usage]) -> Decision:
         ids: list[int] = []
+        rendering = asyncio.Lock()
 
         async def ask(path: Tokens, tokens: Tokens) -> Sequence[float]:
             if not path and plan.chat is not None:
                 return await self._root(plan.chat, state, tokens, usage)
-            if not ids:
-                ids.extend(await self._ids(plan, state))
+            async with rendering:  # branches are asked about at once, the prompt is rendered once
+                ids[:] = ids or await self._ids(plan, state)
             return await self.next_logprobs([*ids, *path], tokens, usage)
 
         reading = await read(plan.trie, ask)
@@ -218,6 +222,7 @@ class TokensDialect:
             Frame(self.render_body(messages)),
             len(bare) - same,
             kept[same:],
+            encoded[0][len(kept) :],
         )
 
     def _chat(self, messages: Sequence[Message], tokens: Sequence[int]) -> Frame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import email.utils
 import re
 import time
@@ -62,8 +63,11 @@ class Transport:
         self._headers = {"Content-Type": "application/json", "Accept": "application/json", **headers}
         if api_key:
             self._headers.setdefault("Authorization", f"Bearer {api_key}")
+        if bad := [name for name, value in self._headers.items() if not (name + value).isprintable()]:
+            raise ConfigError(f"the header {bad[0]} holds a line break or another control character")
         self._connections = connections
         self._session: aiohttp.ClientSession | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._urls: dict[str, URL] = {}
 
     async def post(self, path: str, body: bytes) -> Json:
@@ -76,8 +80,11 @@ class Transport:
         exchange and for a body that is no JSON; EngineTimeoutError.
         """
         url = self._urls.get(path) or self._url(path)
+        session = self._session
+        if session is None or session.closed or self._loop is not asyncio.get_running_loop():
+            session = await self._open()
         try:
-            async with self._open().post(
+            async with session.post(
                 url, data=body, headers=telemetry.trace_headers() or None, allow_redirects=False
             ) as response:
                 status = response.status
@@ -88,7 +95,7 @@ class Transport:
             raise EngineTimeoutError(
                 f"no answer from {url} within {self.timeout:g} s", hint="raise `timeout`, or lower the concurrency"
             ) from None
-        except aiohttp.ClientError as error:
+        except (aiohttp.ClientError, OSError) as error:
             raise self._broken(url, error) from error
         try:
             parsed: Json = orjson.loads(raw)
@@ -102,14 +109,16 @@ class Transport:
         if session is not None:
             await session.close()
 
-    def _open(self) -> aiohttp.ClientSession:
-        if self._session is None or self._session.closed:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=60),
-                timeout=aiohttp.ClientTimeout(total=self.timeout, sock_connect=min(10.0, self.timeout)),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                headers=self._headers,
-            )
+    async def _open(self) -> aiohttp.ClientSession:
+        """A new session; one that belongs to another (finished) event loop is of no use any more."""
+        await self.aclose()
+        self._loop = asyncio.get_running_loop()
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=60),
+            timeout=aiohttp.ClientTimeout(total=self.timeout, sock_connect=min(10.0, self.timeout)),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers=self._headers,
+        )
         return self._session
 
     def _url(self, path: str) -> URL:
@@ -117,7 +126,7 @@ class Transport:
         self._urls[path] = url
         return url
 
-    def _broken(self, url: URL, error: aiohttp.ClientError) -> EngineError:
+    def _broken(self, url: URL, error: Exception) -> EngineError:
         text = str(error).replace(self._secret, "***") if self._secret else str(error)
         if isinstance(error, aiohttp.ClientSSLError):
             return RequestRejectedError(

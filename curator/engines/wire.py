@@ -86,6 +86,7 @@ class Server:
     extra: JsonObject = field(default_factory=dict)
 
     async def post(self, path: str, body: bytes) -> Json:
+        """See `Transport.post`."""
         return await self.transport.post(path, body)
 
 
@@ -113,9 +114,13 @@ class Dialect(Protocol):
         """Whether the dialect can express the request."""
         ...
 
-    async def decide(self, request: DecideRequest) -> Answered: ...
+    async def decide(self, request: DecideRequest) -> Answered:
+        """Ask. Raises: EngineError's kin."""
+        ...
 
-    async def preview(self, request: DecideRequest) -> tuple[Preview, ...]: ...
+    async def preview(self, request: DecideRequest) -> tuple[Preview, ...]:
+        """What would be sent, per question."""
+        ...
 
 
 class UsageBody(TypedDict, total=False):

@@ -21,20 +21,25 @@ class WrapperEngine:
 
     @property
     def identity(self) -> EngineIdentity:
+        """Who answers: the inner engine."""
         return self.inner.identity
 
     @property
     def capabilities(self) -> frozenset[Capability]:
+        """The inner engine's."""
         return self.inner.capabilities
 
     @property
     def concurrency(self) -> int:
+        """How many requests in flight keep the inner engine busy."""
         return self.inner.concurrency
 
     async def decide(self, request: DecideRequest) -> Decisions:
+        """The inner engine's `decide`, through `around`."""
         return await self.around(self.inner.decide, request)
 
     async def generate(self, request: GenerateRequest) -> Completion:
+        """The inner engine's `generate`, through `around`."""
         return await self.around(self.inner.generate, request)
 
     async def around(self, call: Callable[[Request], Awaitable[Result]], request: Request) -> Result:
@@ -42,7 +47,9 @@ class WrapperEngine:
         return await call(request)
 
     async def preview(self, request: DecideRequest) -> tuple[Preview, ...]:
+        """What the inner engine would send."""
         return await self.inner.preview(request)
 
     async def aclose(self) -> None:
+        """Close the inner engine."""
         await self.inner.aclose()

@@ -268,9 +268,12 @@ def test_spelled_options_are_read_token_by_token():
         chance(" l", 1.0, top_logprobs=[chance(" l", 1.0)]),
         chance("ost", 0.6, top_logprobs=[chance("ost", 0.6), chance("ate", 0.4)]),
         chance('"}', 1.0),
+        chance("<|im_end|>", 1.0),
     ]
     logprobs = read_spelled(Matcher(labels), tokens, len('{"answer":"'))
     assert list(map(math.exp, logprobs)) == pytest.approx([0.42, 0.28, 0.2])
+    masked = [chance("yes", 1.0, top_logprobs=[{"token": "no", "logprob": -9999.0}])]
+    assert read_spelled(Matcher(["yes", "no", "maybe"]), masked, 0) == pytest.approx([0.0, -20.0, -20.0])
     joined = [chance('{"answer":"no', 0.9, top_logprobs=[chance('{"answer":"yes', 0.1)]), chance('"}', 1.0)]
     assert list(map(math.exp, read_spelled(Matcher(["yes", "no"]), joined, len('{"answer":"')))) == pytest.approx(
         [0.1, 0.9]

@@ -200,6 +200,7 @@ SPLIT = [
     ("positive", "negative"),
     ("no", "no relation", "unknown"),
     ("card lost", "card late", "card blocked", "other"),
+    ("card lost", "card late", "loan new", "loan old", "loan"),
     ("好评", "好的", "差评"),
     tuple(f"intent {i}" for i in range(150)),
 ]
@@ -486,3 +487,20 @@ async def test_extra_headers_and_fields_are_sent_and_change_the_identity(engines
 def test_wrong_settings_are_refused(url, settings, match):
     with pytest.raises(ConfigError, match=match):
         HTTPEngine(url, "mock", **settings)
+
+
+def test_an_engine_outlives_an_event_loop():
+    async def once(port, engine):
+        async with MockServer(port=port) as server:
+            engine = engine or HTTPEngine(server.url, "mock")
+            assert (await engine.generate(CHAT)).samples
+            return server.port, engine
+
+    port, engine = asyncio.run(once(0, None))
+    asyncio.run(once(port, engine))
+    asyncio.run(engine.aclose())
+
+
+def test_an_api_key_with_a_line_break_is_refused():
+    with pytest.raises(ConfigError, match="Authorization holds a line break"):
+        HTTPEngine("http://host/v1", "mock", api_key="key\n")
