@@ -47,12 +47,15 @@ class VoteResult:
         }
 
 
-def vote(samples: Sequence[Sequence[str | None]], *, options: int | None = None) -> VoteResult:
+def vote(
+    samples: Sequence[Sequence[str | None]], *, options: int | None = None, correlation: float | None = None
+) -> VoteResult:
     """Majority of each row's valid samples; None is an invalid answer: missing, never a class.
 
     Among equals the value that is more frequent over the corpus wins, then the greater string, so that
     the order of samples never matters. `options` is the number
-    of possible values, by default the number of distinct ones seen.
+    of possible values, by default the number of distinct ones seen. `correlation` is that of the whole
+    corpus where `samples` are only a page of it; by default it is estimated from these rows.
     """
     counts = [Counter(value for value in row if value is not None) for row in samples]
     corpus = Counter[str]()
@@ -62,7 +65,7 @@ def vote(samples: Sequence[Sequence[str | None]], *, options: int | None = None)
     totals = np.array([count.total() for count in counts], dtype=np.float64)
     top = np.array([0 if v is None else count[v] for v, count in zip(values, counts, strict=True)], dtype=np.float64)
     share = np.where(totals > 0, top / np.maximum(totals, 1), np.nan)
-    correlation = vote_correlation(counts)
+    correlation = vote_correlation(counts) if correlation is None else correlation
     effective = effective_votes(totals, correlation)
     confidence = discounted_share(share, effective, correlation, options or len(corpus))
     return VoteResult(tuple(values), share, totals, effective, confidence, correlation)

@@ -73,3 +73,12 @@ def test_nothing_valid_at_all():
 
 def test_the_design_effect():
     assert effective_votes(np.array([0.0, 1.0, 5.0]), 0.5).tolist() == pytest.approx([0.0, 1.0, 5 / 3])
+
+
+def test_a_page_uses_the_correlation_of_the_corpus():
+    random = np.random.default_rng(1)
+    corpus = [[str(value) for value in row] for row in random.integers(0, 3, (200, 4)) // 2]
+    whole = vote(corpus)
+    page = vote(corpus[:3], options=2, correlation=whole.correlation)
+    assert page.confidence.tolist() == whole.confidence[:3].tolist()
+    assert page.correlation == whole.correlation
