@@ -145,7 +145,7 @@ class Transport:
 def parse_base(base_url: str) -> URL:
     """The server's base URL without a trailing slash.
 
-    Raises: ConfigError if it is not an http(s) URL, or holds credentials.
+    Raises: ConfigError if it is not an http(s) URL, or holds credentials or a query.
     """
     try:
         url = URL(base_url.rstrip("/"))
@@ -156,7 +156,9 @@ def parse_base(base_url: str) -> URL:
         raise ConfigError(f"{base_url!r} is not a server's URL", hint="e.g. http://localhost:8000/v1")
     if url.user or url.password:
         raise ConfigError("a URL must not hold credentials", hint="pass api_key instead")
-    return url.with_query(None).with_fragment(None)
+    if url.query_string or url.fragment:
+        raise ConfigError(f"{base_url!r} must end with the path", hint="put the model behind #, settings behind its ?")
+    return url
 
 
 def error_from(status: int, headers: Mapping[str, str], raw: bytes, url: str, secret: str = "") -> EngineError:
@@ -201,7 +203,7 @@ def _message(raw: bytes) -> str:
     try:
         body: Json = orjson.loads(raw)
     except orjson.JSONDecodeError:
-        return re.sub(r"<[^>]*>|\s+", " ", raw[: 8 * EXCERPT].decode("utf-8", "replace")).strip()
+        return re.sub(r"(<[^>]*>|\s)+", " ", raw[: 8 * EXCERPT].decode("utf-8", "replace")).strip()
     for key in ("error", "message", "detail", "msg"):
         if isinstance(body, list) and body:
             body = body[0]
