@@ -38,7 +38,7 @@ def test_retry_after_as_a_date():
     [
         # vLLM
         (
-            "This model's maximum context length is 1024 tokens. However, your prompt contains at least 1025 input tokens",
+            "maximum context length is 1024 tokens. However, your prompt contains at least 1025 input tokens",
             1024,
             1025,
         ),
