@@ -102,13 +102,15 @@ async def curate(
                 f"there are no documents to label: {screened['documents']} in the store, none of them kept",
                 hint="ingest some, or loosen the filters: `goldless status` counts the reasons",
             )
+        asked = time.monotonic()
         await _annotate(task, engine, store, run, plan, counts)
+        asked = time.monotonic() - asked
         labeler = await asyncio.to_thread(_learn, task, store, plan)
         await asyncio.to_thread(label, task, store, run, labeler, kept_by=plan.screening.key)
         report: JsonObject = {
             "ingested": None if added is None else orjson.loads(orjson.dumps(added)),
             "screening": screened,
-            "annotation": describe(counts),
+            "annotation": {**describe(counts), "seconds": round(asked, 3)},
             "fields": labeler.report(),
         }
         choice = asyncio.to_thread(choose, task, store, run, plan.selection, plan.balance_by, {**config, **report})

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from curator.annotate import SAMPLES_VIEW, Progress, annotate
-from curator.engines.base import EngineIdentity
 from curator.engines.scripted import ScriptedEngine
 from curator.errors import (
     AuthenticationError,
@@ -196,41 +195,6 @@ async def test_a_cancelled_run_keeps_what_was_answered():
         await run
     assert 0 < len(ledger.completions) < 1000
     assert len(ledger.annotations) == len(ledger.completions)
-
-
-# The staleness matrix: what changes an answer misses, what does not hits.
-def _variants():
-    base = {
-        "text": "film",
-        "instruction": "How is it?",
-        "labels": ["bad", "good"],
-        "identity": EngineIdentity("x", "m"),
-    }
-    identity = base["identity"]
-    return base, {
-        "row text": {"text": "films"},
-        "instruction": {"instruction": "How was it?"},
-        "labels": {"labels": ["bad", "good", "fair"]},
-        "model": {"identity": EngineIdentity("x", "m2")},
-        "endpoint": {"identity": EngineIdentity("x", "m", endpoint="http://other")},
-        "weights": {"identity": EngineIdentity("x", "m", revision="sha256:1")},
-        "adapter": {"identity": EngineIdentity("x", "m", adapter="lora")},
-        "provider": {"identity": EngineIdentity("y", identity.model)},
-    }
-
-
-@pytest.mark.parametrize("change", _variants()[1])
-async def test_a_change_of_what_is_sent_or_who_answers_misses(change):
-    base, changes = _variants()
-    ledger = MemoryLedger()
-
-    async def sent(text, instruction, labels, identity):
-        engine = ScriptedEngine(decide=good, identity=identity)
-        return (await annotate([[Document("d", text)]], classify(labels, instruction), engine, ledger)).sent
-
-    assert await sent(**base) == 1
-    assert await sent(**base) == 0
-    assert await sent(**(base | changes[change])) == 1
 
 
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 8), st.integers(1, 8))
