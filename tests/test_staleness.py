@@ -26,6 +26,7 @@ pytestmark = pytest.mark.anyio
 
 TEXTS = tuple(f"the film number {i} was {'fine' if i % 2 else 'poor'} indeed" for i in range(10))
 SCREENING = Screening(near=None)
+WARM = Sampling(temperature=0.7)
 
 
 class Year(BaseModel):
@@ -47,7 +48,7 @@ class Setting:
     order: int = 0
     identity: EngineIdentity = field(default_factory=lambda: EngineIdentity("http", "m", endpoint="http://a/v1"))
     output: type[BaseModel] | None = None
-    sampling: Sampling = Sampling(temperature=0.7)
+    sampling: Sampling = WARM
     samples: int = 3
     plan: Plan = field(default_factory=lambda: Plan(screening=SCREENING))
     concurrency: int = 8
