@@ -111,13 +111,19 @@ def _candidates(task: Task[Output], store: Store, by: str) -> _Candidates:
     voted = [item.name for item in (*task.closed, *task.voted)]
     found = _Candidates()
     for name, fields in wide(store, task.id):
-        complete = task.build(_values(fields)) is not None
+        complete = by in fields and task.build(_values(fields)) is not None
         found.ids.append(name)
-        found.classes.append(
-            str(fields[by]["value"]) if complete and fields.get(by, {}).get("value") is not None else None
-        )
+        found.classes.append(_shown_class(fields[by]["value"]) if complete else None)
         found.confidence.append(_least(fields, voted))
     return found
+
+
+def _shown_class(value: Json) -> str | None:
+    """A class as people write it: a string without the quotes of its JSON, anything else as JSON."""
+    if value is None:
+        return None
+    plain = orjson.loads(str(value))
+    return plain if isinstance(plain, str) else str(value)
 
 
 def _least(fields: Mapping[str, JsonObject], voted: list[str]) -> float:
