@@ -20,8 +20,9 @@ from curator.errors import InputError
 from curator.types import JsonObject
 
 ISOTONIC_FROM: Final = 400
-"""Rows from which pool-adjacent-violators is used; below, Platt's two parameters vary less (measured
-at 50-200 rows in benchmarks/correlated_votes.py)."""
+"""Rows from which pool-adjacent-violators is used. Below, Platt's two parameters vary less: on the
+correlated-votes set, ECE 0.046 against 0.061 with 50 checked rows, 0.035 / 0.043 with 100, equal with
+200 (40 draws each)."""
 
 Method = Literal["platt", "isotonic"]
 
