@@ -123,7 +123,7 @@ def _plan(session: Session, limit: int | None) -> Plan:
 
 def requests_per_row(task: Task[BaseModel]) -> int:
     """How many requests one document takes."""
-    from curator.annotate import requests_of
+    from curator.requests import requests_of
 
     return max(1, len(list(requests_of(task, Document("", "")))))
 
@@ -246,7 +246,7 @@ def _shown(session: Session, document: str | None, limit: int) -> list[Document]
 
 
 async def _previews(task: Task[BaseModel], engine: Engine, document: Document) -> list[JsonObject]:
-    from curator.annotate import SAMPLES_VIEW, requests_of
+    from curator.requests import SAMPLES_VIEW, requests_of
     from curator.types import DecideRequest
 
     rows: list[JsonObject] = []

@@ -8,8 +8,8 @@ from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from curator.annotate import requests_of
 from curator.engines.base import render_messages, request_key
+from curator.requests import requests_of
 from curator.types import DecideRequest, Document, GenerateRequest, Price, Usage
 
 if TYPE_CHECKING:

@@ -9,10 +9,9 @@ what would fail every row (credentials, budget, a dead server) stops the run.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from curator.engines.base import Engine, EngineIdentity, request_key
@@ -32,15 +31,9 @@ from curator.errors import (
     WeightsError,
 )
 from curator.records import AnnotationRecord, CompletionRecord
+from curator.requests import LongText, Work, check_capabilities, fitted_key, requests_of, shortened
 from curator.task import Output, Task
 from curator.types import Completion, DecideRequest, Decisions, Document, GenerateRequest, Usage
-
-SAMPLES_VIEW = -1
-"""The `view` of annotations that come from the sampled fields' one prompt."""
-
-LongText = Literal["keep_start", "keep_ends", "skip"]
-"""What to do with a text that does not fit the model's context: keep its start, its start and end,
-or record it as failed."""
 
 FATAL = (
     AuthenticationError,
@@ -103,40 +96,6 @@ class Progress:
             self.cost += answer.cost
 
 
-@dataclass(slots=True)
-class Work:
-    """One request of one document. `key` is what its answer is kept under."""
-
-    document_id: str
-    view: int
-    request: DecideRequest | GenerateRequest
-    key: str
-    too_long: bool = False
-
-    def annotation(self, task_id: str, error: str | None = None, truncated: bool = False) -> AnnotationRecord:
-        return AnnotationRecord(self.document_id, task_id, self.view, 0, self.key, error, truncated)
-
-
-def requests_of(task: Task[Output], document: Document) -> Iterator[tuple[int, DecideRequest | GenerateRequest]]:
-    """(view, request) for all that `task` asks about one document."""
-    if task.closed:
-        for view in range(len(task.views)):
-            yield view, task.decide_request(document, view)
-    if task.sampled:
-        yield SAMPLES_VIEW, task.generate_request(document)
-
-
-def check_capabilities(task: Task[Output], engine: Engine) -> None:
-    """Raises: InputError if the engine cannot answer what the task asks."""
-    for needed, fields in (("decide", task.closed), ("generate", task.sampled)):
-        if fields and needed not in engine.capabilities:
-            names = ", ".join(item.name for item in fields)
-            raise InputError(
-                f"{engine.identity} cannot {needed}, which the fields {names} need",
-                hint="use an engine that can, or drop these fields",
-            )
-
-
 async def annotate(
     batches: Iterable[Sequence[Document]],
     task: Task[Output],
@@ -145,18 +104,14 @@ async def annotate(
     *,
     long_text: LongText = "keep_start",
     progress: Progress | None = None,
-    task_id: str | None = None,
 ) -> Progress:
-    """Answer `task` for every document, `engine.concurrency` requests at a time. The annotations are
-    kept under `task_id`, the task's own by default.
+    """Answer `task` for every document, `engine.concurrency` requests at a time.
 
     Raises: GoldlessError where every further row would fail the same way. What was answered until
     then is in the ledger; calling again goes on from there.
     """
     check_capabilities(task, engine)
-    annotator = _Annotator(task, engine, ledger, long_text, progress or Progress())
-    annotator.task_id = task_id or task.id
-    return await annotator.run(batches)
+    return await _Annotator(task, engine, ledger, long_text, progress or Progress()).run(batches)
 
 
 class _Annotator:
@@ -164,7 +119,6 @@ class _Annotator:
         self, task: Task[Output], engine: Engine, ledger: Ledger, long_text: LongText, progress: Progress
     ) -> None:
         self.task = task
-        self.task_id = task.id
         self.engine = engine
         self.ledger = ledger
         self.long_text = long_text
@@ -227,7 +181,7 @@ class _Annotator:
             for view, request in requests_of(self.task, document)
         ]
         known = dict(self.ledger.known([work.key for work in works]))
-        long_keys = [_fitted_key(key, self.long_text) for key, error in known.items() if error == "context_length"]
+        long_keys = [fitted_key(key, self.long_text) for key, error in known.items() if error == "context_length"]
         if long_keys and self.long_text != "skip":
             known.update(self.ledger.known(long_keys))
         return works, known
@@ -239,7 +193,7 @@ class _Annotator:
             return True
         error = self._recall(work.key, known)
         if error == "context_length" and self.long_text != "skip":
-            work.key, work.too_long = _fitted_key(work.key, self.long_text), True
+            work.key, work.too_long = fitted_key(work.key, self.long_text), True
             if work.key in self.waiting:
                 self.waiting[work.key].append(work)
                 return True
@@ -279,23 +233,16 @@ class _Annotator:
         share = 1.0
         for _ in range(_SHRINK_TRIES):
             try:
-                return await self._ask(self._shorten(work, share) if share < 1 else work.request)
+                return await self._ask(shortened(work.request, share, self.long_text) if share < 1 else work.request)
             except ContextLengthError as error:
                 known = error.limit > 0 and error.needed > error.limit
                 share *= 0.95 * error.limit / error.needed if known else 0.5
         raise ContextLengthError(f"{work.document_id}: the prompt does not fit even with a text cut to {share:.1%}")
 
-    def _shorten(self, work: Work, share: float) -> DecideRequest | GenerateRequest:
-        if isinstance(work.request, DecideRequest):
-            return replace(work.request, state=_cut(work.request.state, share, self.long_text))
-        last = work.request.messages[-1]
-        short = replace(last, content=_cut(last.content, share, "keep_ends"))
-        return replace(work.request, messages=(*work.request.messages[:-1], short))
-
     def _record_as_too_long(self, work: Work) -> None:
         self._keep(work.key, _completion(work, self.identity, None, "context_length"))
         waiting = self.waiting.pop(work.key)
-        work.key, work.too_long = _fitted_key(work.key, self.long_text), True
+        work.key, work.too_long = fitted_key(work.key, self.long_text), True
         for other in waiting:
             other.key, other.too_long = work.key, True
         self.waiting[work.key] = waiting
@@ -326,7 +273,7 @@ class _Annotator:
         if error:
             self.progress.fail(error)
         self.progress.truncated += work.too_long and not error
-        self.ledger.append(work.annotation(self.task_id, error, work.too_long))
+        self.ledger.append(work.annotation(self.task.id, error, work.too_long))
 
 
 def _completion(
@@ -346,16 +293,3 @@ def _code(error: GoldlessError) -> str:
     if error.retryable:
         return "unavailable"
     return next((code for kind, code in _CODES if isinstance(error, kind)), "failed")
-
-
-def _fitted_key(key: str, policy: LongText) -> str:
-    """The key of the answer to a text that was cut to fit."""
-    return hashlib.blake2b(f"{key}:{policy}".encode(), digest_size=16).hexdigest()
-
-
-def _cut(text: str, share: float, policy: LongText) -> str:
-    """`share` of `text` by characters."""
-    size = max(1, int(len(text) * share))
-    if policy == "keep_start":
-        return text[:size]
-    return f"{text[: size - size // 2]} […] {text[len(text) - size // 2 :]}"

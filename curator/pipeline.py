@@ -10,19 +10,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Generic
 
 import orjson
 
-from curator.annotate import LongText, Progress, annotate, requests_of
+from curator.annotate import Progress, annotate
 from curator.datasets import Row, choose, read_rows
 from curator.engines.base import Engine
 from curator.errors import InputError
 from curator.labeling import Labeler, closed_labels, pages, sampled_labels, uniform
 from curator.learning import learn, reference_task
+from curator.records import AnnotationRecord, CompletionRecord
+from curator.requests import LongText, requests_of
 from curator.screening import Screening, screen
 from curator.selection import SelectionPolicy
 from curator.sources import Source
@@ -76,6 +78,20 @@ class Curation(Generic[Output]):
     def rows(self) -> Iterator[Row[Output]]:
         """The training set, typed, read from the store page by page."""
         return read_rows(self.store, self.task, self.version.version)
+
+
+@dataclass(frozen=True, slots=True)
+class _Renaming:
+    """A run that keeps annotations under another task, so that two engines' answers stay apart."""
+
+    run: Run
+    task_id: str
+
+    def known(self, keys: Sequence[str]) -> Mapping[str, str | None]:
+        return self.run.known(keys)
+
+    def append(self, record: CompletionRecord | AnnotationRecord) -> None:
+        self.run.append(replace(record, task_id=self.task_id) if isinstance(record, AnnotationRecord) else record)
 
 
 async def curate(
@@ -143,8 +159,8 @@ async def _annotate(task: Task[Output], engine: Engine, store: Store, run: Run, 
                 for batch in store.documents(kept_by=key, limit=plan.limit)
             )
             with stage_span("reference", rows=plan.reference_rows):
-                name = reference_task(task)
-                await annotate(sample, task, plan.reference, run, long_text=plan.long_text, task_id=name)
+                apart = _Renaming(run, reference_task(task))
+                await annotate(sample, task, plan.reference, apart, long_text=plan.long_text)
     finally:
         run.flush()
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from curator.annotate import SAMPLES_VIEW, Progress, annotate
+from curator.annotate import Progress, annotate
 from curator.engines.scripted import ScriptedEngine
 from curator.errors import (
     AuthenticationError,
@@ -25,6 +25,7 @@ from curator.errors import (
     ServerError,
 )
 from curator.records import AnnotationRecord, CompletionRecord
+from curator.requests import SAMPLES_VIEW
 from curator.task import Task, classify, solve
 from curator.types import DecideRequest, Document
 

@@ -1,0 +1,82 @@
+"""What is asked about one document: requests, their keys, and texts cut to fit."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from curator.engines.base import Engine
+from curator.errors import InputError
+from curator.records import AnnotationRecord
+from curator.task import Output, Task
+from curator.types import DecideRequest, Document, GenerateRequest
+
+Request = DecideRequest | GenerateRequest
+
+SAMPLES_VIEW = -1
+"""The `view` of annotations that come from the sampled fields' one prompt."""
+
+LongText = Literal["keep_start", "keep_ends", "skip"]
+"""What to do with a text that does not fit the model's context: keep its start, its start and end,
+or record it as failed."""
+
+
+@dataclass(slots=True)
+class Work:
+    """One request of one document. `key` is what its answer is kept under."""
+
+    document_id: str
+    view: int
+    request: Request
+    key: str
+    too_long: bool = False
+
+    def annotation(self, task_id: str, error: str | None = None, truncated: bool = False) -> AnnotationRecord:
+        return AnnotationRecord(self.document_id, task_id, self.view, 0, self.key, error, truncated)
+
+
+def requests_of(task: Task[Output], document: Document) -> Iterator[tuple[int, Request]]:
+    """(view, request) for all that `task` asks about one document."""
+    if task.closed:
+        for view in range(len(task.views)):
+            yield view, task.decide_request(document, view)
+    if task.sampled:
+        yield SAMPLES_VIEW, task.generate_request(document)
+
+
+def check_capabilities(task: Task[Output], engine: Engine) -> None:
+    """Raises: InputError if the engine cannot answer what the task asks."""
+    for needed, fields in (("decide", task.closed), ("generate", task.sampled)):
+        if fields and needed not in engine.capabilities:
+            names = ", ".join(item.name for item in fields)
+            raise InputError(
+                f"{engine.identity} cannot {needed}, which the fields {names} need",
+                hint="use an engine that can, or drop these fields",
+            )
+
+
+def fitted_key(key: str, policy: LongText) -> str:
+    """The key of the answer to a text that was cut to fit."""
+    return hashlib.blake2b(f"{key}:{policy}".encode(), digest_size=16).hexdigest()
+
+
+def shortened(
+    request: DecideRequest | GenerateRequest, share: float, policy: LongText
+) -> DecideRequest | GenerateRequest:
+    """The request with `share` of its text. Of a sampled prompt, whose end says what is wanted, both
+    ends are kept."""
+    if isinstance(request, DecideRequest):
+        return replace(request, state=_cut(request.state, share, policy))
+    last = request.messages[-1]
+    short = replace(last, content=_cut(last.content, share, "keep_ends"))
+    return replace(request, messages=(*request.messages[:-1], short))
+
+
+def _cut(text: str, share: float, policy: LongText) -> str:
+    """`share` of `text` by characters."""
+    size = max(1, int(len(text) * share))
+    if policy == "keep_start":
+        return text[:size]
+    return f"{text[: size - size // 2]} […] {text[len(text) - size // 2 :]}"
