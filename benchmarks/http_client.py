@@ -3,8 +3,8 @@
     python -m benchmarks.http_client --rows 5000 --in-flight 64 --repeats 5 --json out.json
 
 One mock server in its own process (50 ms fixed latency, one label per row); the arms run interleaved in
-one client process. Reported: median rows/s, user + system CPU per row, and the ratio to the faster of
-the two bare clients (`json=`/`.json()`, and orjson both ways). Then once more against a server with
+one client process. Reported: median rows/s, user + system CPU per row, and the median ratio to the faster
+of the two bare clients of the same repeat (`json=`/`.json()`, and orjson both ways). Then once more against a server with
 seeded faults. BENCHMARKS.md, section 1, without the store.
 """
 
@@ -127,14 +127,15 @@ async def measure(call: Call, rows: int, in_flight: int) -> Run:
 
 
 async def compare(url: str, rows: int, in_flight: int, repeats: int) -> dict[str, list[Run]]:
-    """All arms, interleaved, after a warm-up of each."""
+    """All arms, interleaved in rotating order, after a warm-up of each."""
     found: dict[str, list[Run]] = {}
     async with arms(url, in_flight) as calls:
         for call in calls.values():
             await measure(call, 4 * in_flight, in_flight)
-        for _ in range(repeats):
-            for name, call in calls.items():
-                found.setdefault(name, []).append(await measure(call, rows, in_flight))
+        order = list(calls)
+        for repeat in range(repeats):
+            for name in order[repeat % len(order) :] + order[: repeat % len(order)]:
+                found.setdefault(name, []).append(await measure(calls[name], rows, in_flight))
     return found
 
 
@@ -179,17 +180,17 @@ async def with_faults(url: str, rows: int, in_flight: int) -> dict[str, object]:
 
 
 def report(found: dict[str, list[Run]]) -> list[dict[str, object]]:
-    """Print the table; returns its rows."""
-    speed = {name: statistics.median(run.rows_per_second for run in runs) for name, runs in found.items()}
-    bare = max(value for name, value in speed.items() if name.startswith("aiohttp"))
+    """Print the table; returns its rows. Ratios are taken within a repeat, where the machine is the same."""
+    repeats = len(next(iter(found.values())))
+    bare = [max(found[name][i].rows_per_second for name in found if name.startswith("aiohttp")) for i in range(repeats)]
     table: list[dict[str, object]] = []
     print(f"{'client':<28}{'rows/s':>10}{'CPU ms/row':>12}{'of bare':>10}")
     for name, runs in found.items():
+        speed = statistics.median(run.rows_per_second for run in runs)
         cpu = statistics.median(run.cpu_ms_per_row for run in runs)
-        print(f"{name:<28}{speed[name]:>10.0f}{cpu:>12.3f}{speed[name] / bare:>10.1%}")
-        table.append(
-            {"client": name, "rows_per_second": speed[name], "cpu_ms_per_row": cpu, "of_bare": speed[name] / bare}
-        )
+        share = statistics.median(run.rows_per_second / best for run, best in zip(runs, bare, strict=True))
+        print(f"{name:<28}{speed:>10.0f}{cpu:>12.3f}{share:>10.1%}")
+        table.append({"client": name, "rows_per_second": speed, "cpu_ms_per_row": cpu, "of_bare": share})
     return table
 
 
