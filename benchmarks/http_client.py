@@ -4,8 +4,8 @@
 
 One mock server in its own process (50 ms fixed latency, one label per row); the arms run interleaved in
 one client process. Reported: median rows/s, user + system CPU per row, and the median ratio to the faster
-of the two bare clients of the same repeat (`json=`/`.json()`, and orjson both ways). Then once more against a server with
-seeded faults. BENCHMARKS.md, section 1, without the store.
+of the two bare clients of the same repeat (`json=`/`.json()`, and orjson both ways). Then once more
+against a server with seeded faults. BENCHMARKS.md, section 1, without the store.
 """
 
 from __future__ import annotations
