@@ -7,6 +7,7 @@ and then applied page by page, so that memory does not grow with the corpus.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -14,13 +15,15 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
-from curator.aggregate import Aggregated, DecisionModel, fit_decisions, vote
+from curator.aggregate import Aggregated, DecisionModel, fit_decisions
 from curator.calibration import Calibrator
-from curator.confidence import Floats
-from curator.fields import ClosedField, OpenField, ReasoningField
+from curator.confidence import Bools, Floats
+from curator.fields import ClosedField, ReasoningField
 from curator.parsing import MISSING
+from curator.prior import PriorEstimate
 from curator.task import Output, Task
 from curator.types import Json, JsonObject
+from curator.votes import VoteResult, vote, vote_correlation
 
 FIT_ROWS = 20_000
 """Documents in the uniform sample: the label bias is then known to about a hundredth of a nat."""
@@ -132,15 +135,30 @@ def uniform(document_id: str) -> float:
     return int.from_bytes(hashlib.blake2b(document_id.encode(), digest_size=7).digest()) / 2**56
 
 
-def fit(task: Task[Output], found: Iterable[Page], documents: int, *, rows: int = FIT_ROWS) -> Labeler:
-    """Learn each closed field's bias and prior from a uniform sample of about `rows` of `documents`."""
+def in_sample(page: Page, documents: int, rows: int = FIT_ROWS) -> Bools:
+    """Which of the page's documents belong to the uniform sample of about `rows` of `documents`."""
     share = min(1.0, rows / max(documents, 1))
+    return np.fromiter((uniform(name) < share for name in page.ids), dtype=np.bool_, count=len(page.ids))
+
+
+def fit(
+    task: Task[Output], found: Iterable[Page], documents: int, priors: Mapping[str, PriorEstimate] | None = None
+) -> Labeler:
+    """Learn each closed field's bias, and its prior unless `priors` knows it, from a uniform sample of
+    the `documents`."""
     kept: dict[str, list[Floats]] = {item.name: [] for item in task.closed}
     for page in found:
-        chosen = np.fromiter((uniform(name) < share for name in page.ids), dtype=np.bool_, count=len(page.ids))
+        chosen = in_sample(page, documents)
         for name, values in page.logprobs.items():
             kept[name].append(values[chosen])
-    return Labeler({name: fit_decisions(np.concatenate(parts)) for name, parts in kept.items() if parts})
+    known = priors or {}
+    return Labeler(
+        {
+            name: fit_decisions(np.concatenate(parts), prior=known.get(name, "auto"))
+            for name, parts in kept.items()
+            if parts
+        }
+    )
 
 
 def closed_labels(task: Task[Output], labeler: Labeler, found: Iterable[Page]) -> Iterator[pa.Table]:
@@ -180,17 +198,38 @@ def _flags(truncated: bool, low_mass: bool, flipped: bool, unanswered: bool) -> 
     return [name for name, on in named.items() if on]
 
 
-def sampled_labels(task: Task[Output], tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+def vote_correlations(task: Task[Output], tables: Iterable[pa.Table], documents: int) -> dict[str, float]:
+    """How much the votes on each sampled field repeat each other, over the uniform sample."""
+    share = min(1.0, FIT_ROWS / max(documents, 1))
+    counts: dict[str, list[Counter[str]]] = {item.name: [] for item in task.voted}
+    for table in tables:
+        for name, parsed in zip(table["document_id"].to_pylist(), _parsed(task, table), strict=True):
+            if uniform(name) < share:
+                for field_name, found in counts.items():
+                    votes = (_ballot(values[field_name]) for values in parsed)
+                    found.append(Counter(vote for vote in votes if vote is not None))
+    return {name: vote_correlation(found) for name, found in counts.items()}
+
+
+def _parsed(task: Task[Output], table: pa.Table) -> list[list[JsonObject]]:
+    return [[task.parse(text) for text in row or [] if text is not None] for row in table["samples"].to_pylist()]
+
+
+def sampled_labels(
+    task: Task[Output], tables: Iterable[pa.Table], correlations: Mapping[str, float]
+) -> Iterator[pa.Table]:
     """One table of labels per page: the sampled fields, voted; reasoning is kept from a sample that
     gave the winning answer."""
     for table in tables:
         ids = table["document_id"].to_pylist()
-        texts = [[text for text in (row or []) if text is not None] for row in table["samples"].to_pylist()]
-        parsed = [[task.parse(text) for text in row] for row in texts]
+        parsed = _parsed(task, table)
         rows: list[JsonObject] = []
         winners: list[JsonObject] = [{} for _ in ids]
         for voted in task.voted:
-            rows.extend(_voted_rows(voted, ids, parsed, table["truncated"].to_pylist(), winners))
+            votes = [[_ballot(values[voted.name]) for values in row] for row in parsed]
+            options = len(voted.values) if isinstance(voted, ClosedField) else None
+            result = vote(votes, options=options, correlation=correlations.get(voted.name))
+            rows.extend(_voted_rows(voted.name, ids, result, table["truncated"].to_pylist(), winners))
         for kept in task.sampled:
             if isinstance(kept, ReasoningField):
                 found = (_supporting(kept.name, *pair) for pair in zip(parsed, winners, strict=True))
@@ -199,20 +238,14 @@ def sampled_labels(task: Task[Output], tables: Iterable[pa.Table]) -> Iterator[p
 
 
 def _voted_rows(
-    item: ClosedField | OpenField,
-    ids: Sequence[str],
-    parsed: Sequence[Sequence[JsonObject]],
-    truncated: Sequence[bool],
-    winners: Sequence[JsonObject],
+    field_name: str, ids: Sequence[str], result: VoteResult, truncated: Sequence[bool], winners: Sequence[JsonObject]
 ) -> Iterator[JsonObject]:
     """One row per document; each winning value is noted in `winners`."""
-    options = len(item.values) if isinstance(item, ClosedField) else None
-    result = vote([[_ballot(values[item.name]) for values in row] for row in parsed], options=options)
     for i, name in enumerate(ids):
         value = result.values[i]
         if value is not None:
-            winners[i][item.name] = orjson.loads(value)
-        row = _row(name, item.name, value, float(result.confidence[i]), result.basis)
+            winners[i][field_name] = orjson.loads(value)
+        row = _row(name, field_name, value, float(result.confidence[i]), result.basis)
         row["effective_votes"] = float(result.effective_votes[i])
         row["flags"] = list(_flags(truncated[i], False, False, value is None))
         yield row

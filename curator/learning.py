@@ -8,17 +8,23 @@ the chance of agreeing with the reference, or of being right.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from curator.calibration import Calibrator, calibrate_with_audits, calibrate_with_reference
-from curator.labeling import Labeler, Page, fit, pages
+from curator.confidence import Floats
+from curator.labeling import Labeler, Page, fit, in_sample, pages
+from curator.prior import PriorEstimate, prior_from_audits
 from curator.store import Audit, Store
 from curator.task import Output, Task
 from curator.types import Json
 
+Checked = Mapping[str, Mapping[str, Json]]
+"""Field -> document -> the checked value."""
+Calibrate = Callable[..., Calibrator]
 MIN_CHECKED = 20
 """Rows that a reference or people have answered, below which a calibrator would be noise."""
 
@@ -28,12 +34,21 @@ def learn(task: Task[Output], store: Store, *, kept_by: str | None = None, refer
     audits where there are enough, else with the reference's answers where there are."""
     if not task.closed:
         return Labeler({})
-    labeler = fit(task, pages(task, store.decisions(task.id, kept_by=kept_by)), store.count(kept_by))
-    checked = _by_field(store.audits(task.id))
-    calibrators = _calibrators(task, store, labeler, checked, None)
+    documents = store.count(kept_by)
+
+    def found() -> Iterator[Page]:
+        return pages(task, store.decisions(task.id, kept_by=kept_by))
+
+    labeler = fit(task, found(), documents)
+    audited = _enough(_by_field(store.audits(task.id)))
+    if audited:
+        # Checked rows tell the class prior too, where the answers alone may not identify it.
+        labeler = fit(task, found(), documents, _priors(task, labeler, found(), audited, documents))
+    calibrators = _calibrators(task, labeler, found(), audited, calibrate_with_audits)
     if reference is not None:
-        answers = reference_answers(task, store)
-        calibrators = {**_calibrators(task, store, labeler, answers, reference), **calibrators}
+        answers = _enough(reference_answers(task, store))
+        by_reference = partial(calibrate_with_reference, reference=reference)
+        calibrators = {**_calibrators(task, labeler, found(), answers, by_reference), **calibrators}
     return replace(labeler, calibrators=calibrators)
 
 
@@ -65,39 +80,54 @@ def _by_field(audits: Sequence[Audit]) -> dict[str, dict[str, Json]]:
     return found
 
 
+def _enough(checked: Mapping[str, dict[str, Json]]) -> dict[str, dict[str, Json]]:
+    return {name: rows for name, rows in checked.items() if len(rows) >= MIN_CHECKED}
+
+
+def _priors(
+    task: Task[Output], labeler: Labeler, found: Iterable[Page], checked: Checked, documents: int
+) -> dict[str, PriorEstimate]:
+    """The class prior of each audited field, from the mean answer and the audited rows' mean error."""
+    answers: dict[str, list[Floats]] = defaultdict(list)
+    audited: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for page in found:
+        sampled = in_sample(page, documents)
+        for item in task.closed:
+            rows = checked.get(item.name, {})
+            wanted = [i for i, name in enumerate(page.ids) if sampled[i] or name in rows]
+            start = sum(map(len, answers[item.name]))
+            answers[item.name].append(labeler.aggregate(page, item.name).probabilities[wanted])
+            audited[item.name] += [
+                (start + at, item.values.index(rows[page.ids[i]]))
+                for at, i in enumerate(wanted)
+                if page.ids[i] in rows and rows[page.ids[i]] in item.values
+            ]
+    return {
+        name: prior_from_audits(np.concatenate(answers[name]), *(np.asarray(part) for part in zip(*pairs, strict=True)))
+        for name, pairs in audited.items()
+        if len(pairs) >= MIN_CHECKED
+    }
+
+
 def _calibrators(
-    task: Task[Output],
-    store: Store,
-    labeler: Labeler,
-    checked: Mapping[str, Mapping[str, Json]],
-    reference: str | None,
+    task: Task[Output], labeler: Labeler, found: Iterable[Page], checked: Checked, calibrate: Calibrate
 ) -> dict[str, Calibrator]:
-    """One calibrator per field with enough checked rows; audits where `reference` is None."""
-    wanted = {name for name, rows in checked.items() if len(rows) >= MIN_CHECKED}
-    if not wanted:
+    """One calibrator per checked field whose documents have answers enough."""
+    if not checked:
         return {}
-    ids = {document for name in wanted for document in checked[name]}
-    scores = _scores(task, labeler, pages(task, store.decisions(task.id)), checked, ids)
-    calibrators = {}
-    for name in wanted & scores.keys():
-        confidence, right = (np.asarray(part) for part in zip(*scores[name], strict=True))
-        if len(confidence) < MIN_CHECKED:
-            continue
-        if reference is None:
-            calibrators[name] = calibrate_with_audits(confidence, right)
-        else:
-            calibrators[name] = calibrate_with_reference(confidence, right, reference)
-    return calibrators
+    scores = _scores(task, labeler, found, checked)
+    return {
+        name: calibrate(*(np.asarray(part) for part in zip(*pairs, strict=True)))
+        for name, pairs in scores.items()
+        if len(pairs) >= MIN_CHECKED
+    }
 
 
 def _scores(
-    task: Task[Output],
-    labeler: Labeler,
-    found: Iterable[Page],
-    checked: Mapping[str, Mapping[str, Json]],
-    ids: set[str],
+    task: Task[Output], labeler: Labeler, found: Iterable[Page], checked: Checked
 ) -> dict[str, list[tuple[float, bool]]]:
     """Field -> (confidence, whether the label is the checked one) for the checked documents."""
+    ids = {document for rows in checked.values() for document in rows}
     scores: dict[str, list[tuple[float, bool]]] = defaultdict(list)
     for page in found:
         if ids.isdisjoint(page.ids):

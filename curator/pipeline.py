@@ -16,12 +16,13 @@ from itertools import chain
 from typing import Generic
 
 import orjson
+import pyarrow as pa
 
 from curator.annotate import Progress, annotate
 from curator.datasets import Row, choose, read_rows
 from curator.engines.base import Engine
 from curator.errors import InputError
-from curator.labeling import Labeler, closed_labels, pages, sampled_labels, uniform
+from curator.labeling import Labeler, closed_labels, pages, sampled_labels, uniform, vote_correlations
 from curator.learning import learn, reference_task
 from curator.records import AnnotationRecord, CompletionRecord
 from curator.requests import LongText, requests_of
@@ -174,10 +175,17 @@ def _learn(task: Task[Output], store: Store, plan: Plan) -> Labeler:
 def label(task: Task[Output], store: Store, run: Run, labeler: Labeler, *, kept_by: str | None = None) -> int:
     """Replace the task's labels by what its annotations now say. Returns the number of labels."""
     with stage_span("label"):
-        closed = pages(task, store.decisions(task.id, kept_by=kept_by)) if task.closed else iter(())
-        sampled = store.samples(task.id, kept_by=kept_by) if task.sampled else iter(())
-        tables = chain(closed_labels(task, labeler, closed), sampled_labels(task, sampled))
-        return store.write_labels(task.id, run.id, tables)
+        found = pages(task, store.decisions(task.id, kept_by=kept_by)) if task.closed else iter(())
+        return store.write_labels(
+            task.id, run.id, chain(closed_labels(task, labeler, found), _sampled(task, store, kept_by))
+        )
+
+
+def _sampled(task: Task[Output], store: Store, kept_by: str | None) -> Iterator[pa.Table]:
+    if not task.sampled:
+        return iter(())
+    correlations = vote_correlations(task, store.samples(task.id, kept_by=kept_by), store.count(kept_by))
+    return sampled_labels(task, store.samples(task.id, kept_by=kept_by), correlations)
 
 
 def describe(counts: Progress) -> JsonObject:

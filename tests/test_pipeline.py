@@ -35,7 +35,7 @@ def truth(text: str) -> str:
 
 def biased(request: DecideRequest) -> Mapping[str, float]:
     """A model that leans to "good" but knows the difference, more or less surely."""
-    wobble = random.Random(request.state).uniform(-0.15, 0.15)
+    wobble = random.Random(request.state).uniform(-0.1, 0.1)
     good = 0.85 + 0.4 * wobble if truth(request.state) == "good" else 0.6 + wobble
     return {"good": min(good, 0.99), "bad": 1 - min(good, 0.99)}
 
