@@ -21,7 +21,7 @@ from curator.errors import StoreError
 
 logger = logging.getLogger(__name__)
 
-SEGMENT_BYTES = 16 * 1024 * 1024
+SEGMENT_BYTES = 4 * 1024 * 1024
 """A segment that has grown to this size is closed, so that loading one takes bounded memory."""
 
 SUFFIX = ".journal"
