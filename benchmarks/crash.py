@@ -125,7 +125,8 @@ def check(job: Job, rows: int, repeats: list[int]) -> dict[str, object]:
     store = Store(job.store)
     (version,) = store.datasets()
     ids = Counter(row["document_id"] for table in store.dataset_rows(version.version) for row in table.to_pylist())
-    answers = Counter(row for table in store.decisions(task().id) for row in table["document_id"].to_pylist())
+    (name,) = store.status().annotations
+    answers = Counter(row for table in store.decisions(name) for row in table["document_id"].to_pylist())
     status = store.status()
     return {
         "engine": job.engine,

@@ -24,7 +24,7 @@ import orjson
 from curator.annotate import Progress
 from curator.engines import connect
 from curator.engines.base import Engine
-from curator.labeling import pages
+from curator.learning import Answers
 from curator.pipeline import Plan, curate
 from curator.screening import Screening
 from curator.sources import open_source
@@ -67,7 +67,7 @@ async def run(engine: Engine, data: Path, dataset: str, options: argparse.Namesp
     result = await curate(task, engine, store, source=open_source(str(corpus)), plan=plan, progress=counts)
     gold = {row["id"]: row["label"] for row in rows}
     name = task.closed[0].name
-    found = list(pages(task, store.decisions(task.id)))
+    found = list(Answers(task, store, engine.identity).pages())
     ids = [document for page in found for document in page.ids]
     labels = list(task.questions[0].labels)
     np.savez_compressed(

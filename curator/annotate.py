@@ -31,7 +31,7 @@ from curator.errors import (
     WeightsError,
 )
 from curator.records import AnnotationRecord, CompletionRecord
-from curator.requests import LongText, Work, check_capabilities, fitted_key, requests_of, shortened
+from curator.requests import LongText, Work, annotation_id, check_capabilities, fitted_key, requests_of, shortened
 from curator.task import Output, Task
 from curator.types import Completion, DecideRequest, Decisions, Document, GenerateRequest, Usage
 
@@ -124,6 +124,7 @@ class _Annotator:
         self.long_text = long_text
         self.progress = progress
         self.identity: EngineIdentity = engine.identity
+        self.annotation_id = annotation_id(task, engine.identity)
         self.waiting: dict[str, list[Work]] = {}
         # What was answered a moment ago may not be in the database yet, only in its journal.
         self.answered: OrderedDict[str, str | None] = OrderedDict()
@@ -273,7 +274,7 @@ class _Annotator:
         if error:
             self.progress.fail(error)
         self.progress.truncated += work.too_long and not error
-        self.ledger.append(work.annotation(self.task.id, error, work.too_long))
+        self.ledger.append(work.annotation(self.annotation_id, error, work.too_long))
 
 
 def _completion(

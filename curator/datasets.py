@@ -62,7 +62,7 @@ def choose(
             for name, reason in zip(found.ids, chosen.reasons, strict=True)
             if reason
         )
-        store.add_verdicts(settings, rejected, run.id)
+        store.add_verdicts(settings, rejected, run.id, replace=True)
         if not chosen.keep.any():
             raise InputError(
                 f"none of the {len(found.ids)} labelled documents passes the selection",

@@ -8,16 +8,20 @@ the chance of agreeing with the reference, or of being right.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Generic
 
 import numpy as np
+import pyarrow as pa
 
 from curator.calibration import Calibrator, calibrate_with_audits, calibrate_with_reference
 from curator.confidence import Floats
+from curator.engines.base import EngineIdentity
 from curator.labeling import Labeler, Page, fit, in_sample, pages
 from curator.prior import PriorEstimate, prior_from_audits
+from curator.requests import annotation_id
 from curator.store import Audit, Store
 from curator.task import Output, Task
 from curator.types import Json
@@ -29,47 +33,62 @@ MIN_CHECKED = 20
 """Rows that a reference or people have answered, below which a calibrator would be noise."""
 
 
-def learn(task: Task[Output], store: Store, *, kept_by: str | None = None, reference: str | None = None) -> Labeler:
-    """Fit the closed fields on the corpus (the documents that `kept_by` keeps); then calibrate with
-    audits where there are enough, else with the reference's answers where there are."""
+@dataclass(frozen=True, slots=True)
+class Answers(Generic[Output]):
+    """One engine's answers to a task, as the store has them, for the documents that `kept_by` keeps."""
+
+    task: Task[Output]
+    store: Store
+    identity: EngineIdentity
+    kept_by: str | None = None
+
+    @property
+    def documents(self) -> int:
+        """How many documents there are to answer."""
+        return self.store.count(self.kept_by)
+
+    def pages(self) -> Iterator[Page]:
+        """The closed fields' answers."""
+        name = annotation_id(self.task, self.identity)
+        return pages(self.task, self.store.decisions(name, kept_by=self.kept_by))
+
+    def samples(self) -> Iterator[pa.Table]:
+        """The sampled fields' texts."""
+        return self.store.samples(annotation_id(self.task, self.identity), kept_by=self.kept_by)
+
+
+def learn(answers: Answers[Output], reference: EngineIdentity | None = None) -> Labeler:
+    """Fit the closed fields on the corpus; then calibrate with audits where there are enough, else
+    with the reference's answers where there are."""
+    task = answers.task
     if not task.closed:
         return Labeler({})
-    documents = store.count(kept_by)
-
-    def found() -> Iterator[Page]:
-        return pages(task, store.decisions(task.id, kept_by=kept_by))
-
-    labeler = fit(task, found(), documents)
-    audited = _enough(_by_field(store.audits(task.id)))
+    labeler = fit(task, answers.pages(), answers.documents)
+    audited = _enough(_by_field(answers.store.audits(task.id)))
     if audited:
         # Checked rows tell the class prior too, where the answers alone may not identify it.
-        labeler = fit(task, found(), documents, _priors(task, labeler, found(), audited, documents))
-    calibrators = _calibrators(task, labeler, found(), audited, calibrate_with_audits)
+        labeler = fit(task, answers.pages(), answers.documents, _priors(answers, labeler, audited))
+    calibrators = _calibrators(answers, labeler, audited, calibrate_with_audits)
     if reference is not None:
-        answers = _enough(reference_answers(task, store))
-        by_reference = partial(calibrate_with_reference, reference=reference)
-        calibrators = {**_calibrators(task, labeler, found(), answers, by_reference), **calibrators}
+        found = _enough(reference_answers(replace(answers, identity=reference)))
+        by_reference = partial(calibrate_with_reference, reference=str(reference))
+        calibrators = {**_calibrators(answers, labeler, found, by_reference), **calibrators}
     return replace(labeler, calibrators=calibrators)
 
 
-def reference_task(task: Task[Output]) -> str:
-    """The id under which a reference engine's annotations are kept."""
-    return f"{task.id}@reference"
-
-
-def reference_answers(task: Task[Output], store: Store) -> dict[str, dict[str, Json]]:
+def reference_answers(answers: Answers[Output]) -> dict[str, dict[str, Json]]:
     """Field -> document -> the reference engine's answer (bias-corrected like any other engine's)."""
-    found = list(pages(task, store.decisions(reference_task(task))))
-    answers: dict[str, dict[str, Json]] = defaultdict(dict)
+    task, found = answers.task, list(answers.pages())
+    chosen: dict[str, dict[str, Json]] = defaultdict(dict)
     if not found:
-        return answers
+        return chosen
     labeler = fit(task, found, sum(len(page.ids) for page in found))
     for page in found:
         for item in task.closed:
             for name, top in zip(page.ids, labeler.aggregate(page, item.name).top, strict=True):
                 if top is not None:
-                    answers[item.name][name] = item.values[top]
-    return answers
+                    chosen[item.name][name] = item.values[top]
+    return chosen
 
 
 def _by_field(audits: Sequence[Audit]) -> dict[str, dict[str, Json]]:
@@ -84,38 +103,37 @@ def _enough(checked: Mapping[str, dict[str, Json]]) -> dict[str, dict[str, Json]
     return {name: rows for name, rows in checked.items() if len(rows) >= MIN_CHECKED}
 
 
-def _priors(
-    task: Task[Output], labeler: Labeler, found: Iterable[Page], checked: Checked, documents: int
-) -> dict[str, PriorEstimate]:
+def _priors(answers: Answers[Output], labeler: Labeler, checked: Checked) -> dict[str, PriorEstimate]:
     """The class prior of each audited field, from the mean answer and the audited rows' mean error."""
-    answers: dict[str, list[Floats]] = defaultdict(list)
+    guesses: dict[str, list[Floats]] = defaultdict(list)
+    documents = answers.documents
     audited: dict[str, list[tuple[int, int]]] = defaultdict(list)
-    for page in found:
+    for page in answers.pages():
         sampled = in_sample(page, documents)
-        for item in task.closed:
+        for item in answers.task.closed:
             rows = checked.get(item.name, {})
             wanted = [i for i, name in enumerate(page.ids) if sampled[i] or name in rows]
-            start = sum(map(len, answers[item.name]))
-            answers[item.name].append(labeler.aggregate(page, item.name).probabilities[wanted])
+            start = sum(map(len, guesses[item.name]))
+            guesses[item.name].append(labeler.aggregate(page, item.name).probabilities[wanted])
             audited[item.name] += [
                 (start + at, item.values.index(rows[page.ids[i]]))
                 for at, i in enumerate(wanted)
                 if page.ids[i] in rows and rows[page.ids[i]] in item.values
             ]
     return {
-        name: prior_from_audits(np.concatenate(answers[name]), *(np.asarray(part) for part in zip(*pairs, strict=True)))
+        name: prior_from_audits(np.concatenate(guesses[name]), *(np.asarray(part) for part in zip(*pairs, strict=True)))
         for name, pairs in audited.items()
         if len(pairs) >= MIN_CHECKED
     }
 
 
 def _calibrators(
-    task: Task[Output], labeler: Labeler, found: Iterable[Page], checked: Checked, calibrate: Calibrate
+    answers: Answers[Output], labeler: Labeler, checked: Checked, calibrate: Calibrate
 ) -> dict[str, Calibrator]:
     """One calibrator per checked field whose documents have answers enough."""
     if not checked:
         return {}
-    scores = _scores(task, labeler, found, checked)
+    scores = _scores(answers, labeler, checked)
     return {
         name: calibrate(*(np.asarray(part) for part in zip(*pairs, strict=True)))
         for name, pairs in scores.items()
@@ -123,16 +141,14 @@ def _calibrators(
     }
 
 
-def _scores(
-    task: Task[Output], labeler: Labeler, found: Iterable[Page], checked: Checked
-) -> dict[str, list[tuple[float, bool]]]:
+def _scores(answers: Answers[Output], labeler: Labeler, checked: Checked) -> dict[str, list[tuple[float, bool]]]:
     """Field -> (confidence, whether the label is the checked one) for the checked documents."""
     ids = {document for rows in checked.values() for document in rows}
     scores: dict[str, list[tuple[float, bool]]] = defaultdict(list)
-    for page in found:
+    for page in answers.pages():
         if ids.isdisjoint(page.ids):
             continue
-        for item in task.closed:
+        for item in answers.task.closed:
             aggregated = labeler.aggregate(page, item.name)
             for i, (name, top) in enumerate(zip(page.ids, aggregated.top, strict=True)):
                 if top is not None and name in checked.get(item.name, {}):

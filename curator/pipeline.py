@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Generic
 
@@ -22,9 +22,8 @@ from curator.annotate import Progress, annotate
 from curator.datasets import Row, choose, read_rows
 from curator.engines.base import Engine
 from curator.errors import InputError
-from curator.labeling import Labeler, closed_labels, pages, sampled_labels, uniform, vote_correlations
-from curator.learning import learn, reference_task
-from curator.records import AnnotationRecord, CompletionRecord
+from curator.labeling import Labeler, closed_labels, sampled_labels, uniform, vote_correlations
+from curator.learning import Answers, learn
 from curator.requests import LongText, requests_of
 from curator.screening import Screening, screen
 from curator.selection import SelectionPolicy
@@ -32,7 +31,10 @@ from curator.sources import Source
 from curator.store import DatasetVersion, IngestCounts, Run, Store
 from curator.task import Output, Task
 from curator.telemetry import CURATE, stage_span
-from curator.types import Document, Json, JsonObject
+from curator.types import Document, Json, JsonObject, Reject
+
+REJECTS_AT_ONCE = 1000
+"""Bad rows are written to the store so many at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,20 +83,6 @@ class Curation(Generic[Output]):
         return read_rows(self.store, self.task, self.version.version)
 
 
-@dataclass(frozen=True, slots=True)
-class _Renaming:
-    """A run that keeps annotations under another task, so that two engines' answers stay apart."""
-
-    run: Run
-    task_id: str
-
-    def known(self, keys: Sequence[str]) -> Mapping[str, str | None]:
-        return self.run.known(keys)
-
-    def append(self, record: CompletionRecord | AnnotationRecord) -> None:
-        self.run.append(replace(record, task_id=self.task_id) if isinstance(record, AnnotationRecord) else record)
-
-
 async def curate(
     task: Task[Output],
     engine: Engine,
@@ -122,8 +110,9 @@ async def curate(
         asked = time.monotonic()
         await _annotate(task, engine, store, run, plan, counts)
         asked = time.monotonic() - asked
-        labeler = await asyncio.to_thread(_learn, task, store, plan)
-        await asyncio.to_thread(label, task, store, run, labeler, kept_by=plan.screening.key)
+        answers = Answers(task, store, engine.identity, plan.screening.key)
+        labeler = await asyncio.to_thread(_learn, answers, plan)
+        await asyncio.to_thread(label, answers, run, labeler)
         report: JsonObject = {
             "ingested": None if added is None else orjson.loads(orjson.dumps(added)),
             "screening": screened,
@@ -138,10 +127,22 @@ async def curate(
 
 def ingest(store: Store, run: Run, source: Source) -> IngestCounts:
     """Add a source's documents to the store; rows that cannot become one are kept as rejects."""
+    rejects: list[Reject] = []
+
+    def keep(reject: Reject) -> None:
+        rejects.append(reject)
+        if len(rejects) >= REJECTS_AT_ONCE:
+            flush()
+
+    def flush() -> None:
+        store.add_rejects(rejects, run.id)
+        rejects.clear()
+
     with stage_span("ingest"):
-        counts = store.add_documents(source.batches(), source=source.uri, run_id=run.id)
-        store.add_rejects(source.rejects, run.id)
-        return counts
+        try:
+            return store.add_documents(source.batches(on_reject=keep), source=source.uri, run_id=run.id)
+        finally:
+            flush()
 
 
 async def _annotate(task: Task[Output], engine: Engine, store: Store, run: Run, plan: Plan, counts: Progress) -> None:
@@ -160,32 +161,29 @@ async def _annotate(task: Task[Output], engine: Engine, store: Store, run: Run, 
                 for batch in store.documents(kept_by=key, limit=plan.limit)
             )
             with stage_span("reference", rows=plan.reference_rows):
-                apart = _Renaming(run, reference_task(task))
-                await annotate(sample, task, plan.reference, apart, long_text=plan.long_text)
+                await annotate(sample, task, plan.reference, run, long_text=plan.long_text)
     finally:
         run.flush()
 
 
-def _learn(task: Task[Output], store: Store, plan: Plan) -> Labeler:
+def _learn(answers: Answers[Output], plan: Plan) -> Labeler:
     with stage_span("learn"):
-        reference = str(plan.reference.identity) if plan.reference else None
-        return learn(task, store, kept_by=plan.screening.key, reference=reference)
+        return learn(answers, plan.reference.identity if plan.reference else None)
 
 
-def label(task: Task[Output], store: Store, run: Run, labeler: Labeler, *, kept_by: str | None = None) -> int:
-    """Replace the task's labels by what its annotations now say. Returns the number of labels."""
+def label(answers: Answers[Output], run: Run, labeler: Labeler) -> int:
+    """Replace the task's labels by what the answers now say. Returns the number of labels."""
+    task = answers.task
     with stage_span("label"):
-        found = pages(task, store.decisions(task.id, kept_by=kept_by)) if task.closed else iter(())
-        return store.write_labels(
-            task.id, run.id, chain(closed_labels(task, labeler, found), _sampled(task, store, kept_by))
-        )
+        closed = closed_labels(task, labeler, answers.pages()) if task.closed else iter(())
+        return answers.store.write_labels(task.id, run.id, chain(closed, _sampled(answers)))
 
 
-def _sampled(task: Task[Output], store: Store, kept_by: str | None) -> Iterator[pa.Table]:
-    if not task.sampled:
+def _sampled(answers: Answers[Output]) -> Iterator[pa.Table]:
+    if not answers.task.sampled:
         return iter(())
-    correlations = vote_correlations(task, store.samples(task.id, kept_by=kept_by), store.count(kept_by))
-    return sampled_labels(task, store.samples(task.id, kept_by=kept_by), correlations)
+    correlations = vote_correlations(answers.task, answers.samples(), answers.documents)
+    return sampled_labels(answers.task, answers.samples(), correlations)
 
 
 def describe(counts: Progress) -> JsonObject:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from curator.engines.base import Engine
+from curator.engines.base import Engine, EngineIdentity
 from curator.errors import InputError
 from curator.records import AnnotationRecord
 from curator.task import Output, Task
@@ -35,6 +35,13 @@ class Work:
 
     def annotation(self, task_id: str, error: str | None = None, truncated: bool = False) -> AnnotationRecord:
         return AnnotationRecord(self.document_id, task_id, self.view, 0, self.key, error, truncated)
+
+
+def annotation_id(task: Task[Output], identity: EngineIdentity) -> str:
+    """What the annotations of `task` by one engine are kept under. Two engines' answers must never be
+    mixed: each has a label bias of its own."""
+    digest = hashlib.blake2b(repr(identity).encode(), digest_size=4).hexdigest()
+    return f"{task.id}@{digest}"
 
 
 def requests_of(task: Task[Output], document: Document) -> Iterator[tuple[int, Request]]:

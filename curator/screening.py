@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from curator.dedup import exact_duplicates, near_duplicates
 from curator.filters import Filter, build_filters, judge, settings_hash
 from curator.store import Run, Store
 from curator.telemetry import stage_span
-from curator.types import Document, Json, JsonObject, Verdict
+from curator.types import Json, JsonObject, Verdict
 
 KEPT = Verdict(True)
 Judged = tuple[str, str, Verdict]
@@ -20,9 +20,9 @@ class Screening:
     """What to remove before anything is labelled.
 
     `exact` removes texts that are equal but for case and space, `near` those whose Jaccard similarity
-    to an earlier one reaches it (None: off; needs the `dedup` extra). `filters` is a `[filters]` table,
-    see `curator.filters`; `own` are filters of yours, by name. A filter's name is part of what its
-    verdicts are kept under, so rename it when you change what it does.
+    to an earlier one reaches it, equal ones among them (None: off; needs the `dedup` extra).
+    `filters` is a `[filters]` table, see `curator.filters`; `own` are filters of yours, by name. A
+    filter's name is part of what its verdicts are kept under, so rename it when you change what it does.
     """
 
     exact: bool = True
@@ -63,12 +63,7 @@ def screen(store: Store, run: Run, screening: Screening) -> JsonObject:
 def _verdicts(store: Store, screening: Screening) -> Iterator[Judged]:
     """One verdict per document. Duplicates are told first: a text that a filter rejects still is the
     first of its kind."""
-    duplicates: dict[str, Judged] = {}
-    if screening.exact:
-        _note(duplicates, "exact", exact_duplicates(store.documents()))
-    if screening.near is not None:
-        left = _without(store.documents(), duplicates)
-        _note(duplicates, "near", near_duplicates(left, threshold=screening.near))
+    duplicates = {name: (name, "duplicates", verdict) for name, verdict in _duplicates(store, screening)}
     filters = [*build_filters(screening.filters), *screening.own]
     for batch in store.documents():
         fresh = [document for document in batch if document.id not in duplicates]
@@ -78,10 +73,7 @@ def _verdicts(store: Store, screening: Screening) -> Iterator[Judged]:
             yield found or (document.id, "kept", KEPT)
 
 
-def _note(found: dict[str, Judged], stage: str, rows: Iterable[tuple[str, Verdict]]) -> None:
-    found.update((name, (name, stage, verdict)) for name, verdict in rows)
-
-
-def _without(batches: Iterable[Sequence[Document]], gone: Mapping[str, Judged]) -> Iterator[list[Document]]:
-    for batch in batches:
-        yield [document for document in batch if document.id not in gone]
+def _duplicates(store: Store, screening: Screening) -> Iterator[tuple[str, Verdict]]:
+    if screening.near is not None:
+        return near_duplicates(store.documents(), threshold=screening.near)
+    return exact_duplicates(store.documents()) if screening.exact else iter(())
