@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import random
 from collections.abc import Sequence
 from contextlib import aclosing
 from pathlib import Path
@@ -32,7 +33,6 @@ from curator import (
     curate,
     open_source,
 )
-from curator.calibration import choose_audits
 
 REVIEWS = Path(__file__).with_name("reviews.jsonl")
 AUDITS = 30
@@ -61,13 +61,13 @@ async def main(engine: Engine, source: Path, store_path: Path, checked: Path | N
 
 
 def write_to_check(result: Curation[Classification], path: Path) -> None:
-    """The rows whose answers tell most, spread over low and high confidence. People fill in the label."""
+    """A uniform sample of the rows, which is what a run takes audits for. People fill in the label."""
     rows = list(result.rows())
-    chosen, _ = choose_audits(np.array([row.confidence for row in rows]), min(AUDITS, len(rows)))
+    chosen = random.Random(0).sample(rows, min(AUDITS, len(rows)))
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["id", FIELD, "text"])
-        writer.writerows([rows[i].document.id, "", rows[i].document.text] for i in chosen)
+        writer.writerows([row.document.id, "", row.document.text] for row in chosen)
     print(f"wrote {path}: fill in the column {FIELD!r}, then run again with --checked {path}")
 
 
