@@ -62,8 +62,8 @@ class Ledger(Protocol):
         """Key -> error code or None, for the keys that have been answered."""
         ...
 
-    def append(self, record: CompletionRecord | AnnotationRecord) -> None:
-        """Keep a record; it survives a kill of the process from here on."""
+    def append(self, *records: CompletionRecord | AnnotationRecord) -> None:
+        """Keep records; they survive a kill of the process from here on."""
         ...
 
 
@@ -203,7 +203,7 @@ class _Annotator:
             self.waiting[work.key] = []
             return False
         self.progress.reused += 1
-        self._link(work, error)
+        self.ledger.append(self._linked(work, error))
         return True
 
     def _recall(self, key: str, known: Mapping[str, str | None]) -> str | None:
@@ -241,7 +241,8 @@ class _Annotator:
         raise ContextLengthError(f"{work.document_id}: the prompt does not fit even with a text cut to {share:.1%}")
 
     def _record_as_too_long(self, work: Work) -> None:
-        self._keep(work.key, _completion(work, self.identity, None, "context_length"))
+        self._remember(work.key, "context_length")
+        self.ledger.append(_completion(work, self.identity, None, "context_length"))
         waiting = self.waiting.pop(work.key)
         work.key, work.too_long = fitted_key(work.key, self.long_text), True
         for other in waiting:
@@ -252,29 +253,31 @@ class _Annotator:
         code = _code(error) if error else None
         if answer is not None:
             self.progress.spend(answer)
+        records: list[CompletionRecord | AnnotationRecord] = []
         if error is None or not error.retryable:
             self.failures_in_a_row = 0
-            self._keep(work.key, _completion(work, self.identity, answer, code))
+            self._remember(work.key, code)
+            records.append(_completion(work, self.identity, answer, code))
         else:
             self.failures_in_a_row += 1
-        for linked in (work, *self.waiting.pop(work.key, [])):
-            self._link(linked, code)
+        records += [self._linked(linked, code) for linked in (work, *self.waiting.pop(work.key, []))]
+        self.ledger.append(*records)
         if error is not None and self.failures_in_a_row >= _GIVE_UP_AFTER:
             # Nothing has come back for so long that the next million rows would fail too.
             raise error
 
-    def _keep(self, key: str, record: CompletionRecord) -> None:
-        self.ledger.append(record)
-        self.answered[key] = record.error
+    def _remember(self, key: str, error: str | None) -> None:
+        self.answered[key] = error
         if len(self.answered) > _REMEMBERED:
             self.answered.popitem(last=False)
 
-    def _link(self, work: Work, error: str | None) -> None:
+    def _linked(self, work: Work, error: str | None) -> AnnotationRecord:
+        """The record that links a document to its answer, counted."""
         self.progress.done += 1
         if error:
             self.progress.fail(error)
         self.progress.truncated += work.too_long and not error
-        self.ledger.append(work.annotation(self.annotation_id, error, work.too_long))
+        return work.annotation(self.annotation_id, error, work.too_long)
 
 
 def _completion(

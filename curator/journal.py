@@ -50,12 +50,13 @@ class Journal:
         self._path = folder
         self._size = 0
 
-    def append(self, payload: bytes) -> None:
-        """Write one line; it is safe from here on. `payload` holds no line break.
+    def append(self, *payloads: bytes) -> None:
+        """Write a line for each payload, in one go; they are safe from here on. A payload holds no
+        line break.
 
         Raises: StoreFullError if there is no space; then nothing was written.
         """
-        line = b"%08x %b\n" % (zlib.crc32(payload), payload)
+        line = b"".join([b"%08x %b\n" % (zlib.crc32(payload), payload) for payload in payloads])
         with self._lock:
             if self._file < 0 or self._size >= SEGMENT_BYTES:
                 self._next()

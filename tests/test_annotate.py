@@ -45,12 +45,13 @@ class MemoryLedger:
     def known(self, keys: Sequence[str]) -> dict[str, str | None]:
         return {key: self.completions[key].error for key in keys if key in self.completions}
 
-    def append(self, record: CompletionRecord | AnnotationRecord) -> None:
-        if isinstance(record, AnnotationRecord):
-            self.annotations.append(record)
-        else:
-            self.doubles += record.key in self.completions
-            self.completions[record.key] = record
+    def append(self, *records: CompletionRecord | AnnotationRecord) -> None:
+        for record in records:
+            if isinstance(record, AnnotationRecord):
+                self.annotations.append(record)
+            else:
+                self.doubles += record.key in self.completions
+                self.completions[record.key] = record
 
 
 def documents(count: int, size: int = 7) -> list[list[Document]]:

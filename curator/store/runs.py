@@ -152,19 +152,21 @@ class Run:
         self._thread = threading.Thread(target=self._keep_flushing, name="goldless-store", daemon=True)
         self._thread.start()
 
-    def append(self, record: CompletionRecord | AnnotationRecord) -> None:
-        """Keep a record: one line and one `write` to the journal, some microseconds.
+    def append(self, *records: CompletionRecord | AnnotationRecord) -> None:
+        """Keep records: a line each and one `write` to the journal, some microseconds.
 
         Raises: StoreFullError if there is no space, or if there was none for an earlier flush;
         StoreError if the key is not 128 bits in hex.
         """
         if self._failure is not None:
             raise self._failure
-        if len(record.key) != 32:
-            raise StoreError(f"the key {record.key!r} is not a request key (32 hex digits)")
-        self._journal.append(encode(record))
-        if type(record) is CompletionRecord:
-            self._journaled[-1][record.key] = record.error
+        for record in records:
+            if len(record.key) != 32:
+                raise StoreError(f"the key {record.key!r} is not a request key (32 hex digits)")
+        self._journal.append(*[encode(record) for record in records])
+        for record in records:
+            if type(record) is CompletionRecord:
+                self._journaled[-1][record.key] = record.error
 
     def known(self, keys: Sequence[str]) -> dict[str, str | None]:
         """Key -> error code or None, for the keys that have a completion, flushed or not."""
