@@ -10,8 +10,9 @@ import asyncio
 import importlib.util
 import logging
 import os
+import warnings
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -21,7 +22,7 @@ from curator.engines.prompt import Prompter
 from curator.engines.readout import Tokens
 from curator.engines.torch_model import load_prompter
 from curator.engines.weights import resolve
-from curator.errors import EngineError, MissingExtraError, ServerError
+from curator.errors import EngineError, GoldlessError, MissingExtraError, ServerError
 from curator.types import GenerateRequest, Sample, Usage
 
 if TYPE_CHECKING:
@@ -96,12 +97,13 @@ class VLLMEngine(LocalEngine):
         """End vLLM's processes; requests in flight fail."""
         if self._starting is not None:
             starting, self._starting = self._starting, None
-            core = await asyncio.shield(starting)
-            await asyncio.to_thread(core.shutdown)
+            with suppress(GoldlessError):  # it never started
+                core = await asyncio.shield(starting)
+                await asyncio.to_thread(core.shutdown)
 
     async def _with_core(self, work: Callable[[Core], Awaitable[T]]) -> T:
         """Run `work`. An engine that died is started again by the next request, `RESTARTS` times."""
-        starting = self._core()
+        starting = self._started()
         core = await asyncio.shield(starting)
         try:
             return await work(core)
@@ -116,7 +118,11 @@ class VLLMEngine(LocalEngine):
                 raise EngineError(f"{error.message} {self._deaths} times", hint=error.hint) from error
             raise
 
-    def _core(self) -> asyncio.Task[Core]:
+    async def core(self) -> Core:
+        """The running vLLM, started if need be."""
+        return await asyncio.shield(self._started())
+
+    def _started(self) -> asyncio.Task[Core]:
         """The engine, being started if need be; one start for all that wait.
 
         Raises: EngineError in another event loop than the one that it was started in.
@@ -148,7 +154,9 @@ def _environment() -> Iterator[None]:
     before = {name: os.environ.get(name) for name in quiet}
     os.environ.update(quiet)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # importing vLLM warns of what torch deprecates
+            yield
     finally:
         for name, old in before.items():
             os.environ.pop(name)

@@ -7,6 +7,7 @@ import gc
 import json
 import multiprocessing
 import os
+import warnings
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import fields
 from functools import lru_cache
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from vllm import SamplingParams
 from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.exceptions import VLLMClientError
 from vllm.inputs import tokens_input
 from vllm.lora.request import LoRARequest
 from vllm.outputs import CompletionOutput, RequestOutput
@@ -93,7 +95,7 @@ class Core:
     """A running vLLM."""
 
     def __init__(self, llm: AsyncLLM, lora: LoRARequest | None) -> None:
-        self._llm = llm
+        self.llm = llm
         self._lora = lora
         self._numbers = count()
         self.max_model_len: int = llm.model_config.max_model_len
@@ -122,14 +124,14 @@ class Core:
 
         Raises: ServerError if the engine died; RequestRejectedError; EngineError.
         """
-        stream = self._llm.generate(tokens_input(ids), params, str(next(self._numbers)), lora_request=self._lora)
+        stream = self.llm.generate(tokens_input(ids), params, str(next(self._numbers)), lora_request=self._lora)
         try:
             output = await _last(stream)
         except EngineDeadError as error:
             raise ServerError(
                 "the vLLM engine died", hint="VLLM_LOGGING_LEVEL=INFO shows why; out of memory?"
             ) from error
-        except ValueError as error:
+        except (VLLMClientError, ValueError) as error:
             raise RequestRejectedError(f"vLLM refuses the request: {_first_line(error)}") from error
         except Exception as error:  # vLLM's own tree, and what it wraps
             raise EngineError(f"vLLM failed: {type(error).__name__}: {_first_line(error)}") from error
@@ -139,9 +141,11 @@ class Core:
 
     def shutdown(self) -> None:
         """End vLLM's processes and wait for them; killed only if they do not go by themselves."""
-        self._llm.shutdown(timeout=30)
-        del self._llm
-        gc.collect()  # its cycles would else be torn down at interpreter exit, which fails
+        self.llm.shutdown(timeout=30)
+        del self.llm
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)  # of zmq contexts that vLLM leaves open
+            gc.collect()  # its cycles would else be torn down at interpreter exit, which fails
         multiprocessing.active_children()  # reaps the ended ones
 
 
