@@ -95,16 +95,19 @@ def pages(task: Task[Output], tables: Iterable[pa.Table]) -> Iterator[Page]:
 
 def _whole_documents(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
     """The same rows, cut where a document ends, so that its views stay together."""
-    rest: pa.Table | None = None
+    held: pa.Table | None = None
     for table in tables:
-        whole = table if rest is None else pa.concat_tables([rest, table])
-        ids = whole["document_id"].to_pylist()
-        cut = next((i for i in range(len(ids) - 1, -1, -1) if ids[i] != ids[-1]), -1) + 1
-        rest = whole.slice(cut)
+        if held is None or not table.num_rows:
+            held = table if held is None else held
+            continue
+        first = table["document_id"][0].as_py()
+        ids = held["document_id"].to_pylist()
+        cut = next((i for i in range(len(ids), 0, -1) if ids[i - 1] != first), 0)
         if cut:
-            yield whole.slice(0, cut)
-    if rest is not None and rest.num_rows:
-        yield rest
+            yield held.slice(0, cut)
+        held = pa.concat_tables([held.slice(cut), table])
+    if held is not None and held.num_rows:
+        yield held
 
 
 def _page(task: Task[Output], table: pa.Table) -> Page:

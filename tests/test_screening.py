@@ -1,0 +1,86 @@
+"""curator/screening.py: duplicates and filters, each rejection with its reason, judged once."""
+
+from __future__ import annotations
+
+from curator.screening import Screening, screen
+from curator.store import Store
+from curator.types import Document, Verdict
+
+WORDS = "the film was slow and the plot was thin but the music in the last scene moved me to tears"
+TEXTS = {
+    "a": WORDS,
+    "a again": WORDS.upper(),
+    "almost a": WORDS + " again",
+    "short": "fine",
+    "other": "a bright comedy about two cooks who cannot stand each other's soup, and a cat that can",
+}
+FILTERS = {"length": {"min_chars": 10}}
+
+
+def stored(folder):
+    store = Store(folder / "s.duckdb")
+    with store.run("ingest", {}) as run:
+        store.add_documents([[Document(name, text) for name, text in TEXTS.items()]], source="t", run_id=run.id)
+    return store
+
+
+def screened(store, screening):
+    with store.run("screen", {}) as run:
+        return screen(store, run, screening)
+
+
+def kept(store, screening):
+    return [document.id for batch in store.documents(kept_by=screening.key) for document in batch]
+
+
+def test_every_rejection_has_its_reason(tmp_path):
+    store, screening = stored(tmp_path), Screening(filters=FILTERS)
+    report = screened(store, screening)
+    assert report == {
+        "documents": 5,
+        "kept": 2,
+        "rejected": {"duplicate.exact": 1, "duplicate.near": 1, "length.too_short": 1},
+    }
+    assert kept(store, screening) == ["a", "other"]
+    (verdict,) = store.why("almost a")["verdicts"]
+    assert (verdict["stage"], verdict["reason"]) == ("duplicates", "duplicate.near")
+    assert "'a'" in verdict["detail"] or "a" in verdict["detail"].split()
+
+
+def test_exact_only_and_nothing_at_all(tmp_path):
+    store = stored(tmp_path)
+    exact = Screening(near=None)
+    assert screened(store, exact)["rejected"] == {"duplicate.exact": 1}
+    nothing = Screening(exact=False, near=None)
+    assert screened(store, nothing)["kept"] == 5
+    # Each setting keeps its own verdicts.
+    assert len(kept(store, exact)) == 4
+
+
+def test_documents_are_judged_once_and_new_ones_beside_the_old(tmp_path):
+    seen: list[str] = []
+
+    def noting(document: Document) -> Verdict:
+        seen.append(document.id)
+        return Verdict(document.id != "other", "own.no", "not that one")
+
+    store, screening = stored(tmp_path), Screening(near=None, own=(("noting", noting),))
+    assert screened(store, screening)["rejected"] == {"duplicate.exact": 1, "own.no": 1}
+    assert sorted(seen) == ["a", "almost a", "other", "short"]
+    screened(store, screening)
+    assert len(seen) == 4
+    with store.run("ingest", {}) as run:
+        store.add_documents([[Document("late", WORDS)]], source="t", run_id=run.id)
+    assert screened(store, screening)["rejected"]["duplicate.exact"] == 2
+
+
+def test_the_key_names_the_settings():
+    keys = {
+        Screening().key,
+        Screening(near=0.9).key,
+        Screening(near=None).key,
+        Screening(filters=FILTERS).key,
+        Screening(own=(("mine", lambda document: Verdict(True)),)).key,
+    }
+    assert len(keys) == 5
+    assert Screening(filters={"length": {"min_chars": 10}}).key == Screening(filters=FILTERS).key
