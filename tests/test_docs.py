@@ -164,7 +164,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def _marks(page: Path) -> list[pytest.MarkDecorator]:
     real = any(block.runs and "transformers:" in block.text and not block.file for block in blocks(page))
-    return [pytest.mark.engine] if real else []
+    return [pytest.mark.engine, pytest.mark.timeout(1800)] if real else []
 
 
 @pytest.mark.parametrize("page", [pytest.param(page, marks=_marks(page), id=page.name) for page in PAGES])

@@ -80,6 +80,7 @@ def test_every_example_is_tested() -> None:
 
 
 @pytest.mark.engine
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", REAL)
 def test_with_a_real_model(name: str, tmp_path: Path) -> None:
     source = tmp_path / "few.jsonl"
