@@ -12,6 +12,7 @@ from curator.engines.base import EngineIdentity, Preview
 from curator.engines.prompt import Prompt, Prompter, readout
 from curator.engines.readout import Tokens, read, together
 from curator.engines.weights import Weights, fingerprint
+from curator.errors import WeightsError
 from curator.types import (
     Capability,
     Completion,
@@ -118,5 +119,12 @@ def local_identity(provider: str, spec: str, weights: Weights, adapter: str | No
         provider=provider,
         model=path.name if path.exists() else spec,
         revision=f"{weights.revision}:{dtype}",
-        adapter=f"{Path(adapter).name}@{fingerprint(Path(adapter).expanduser())}" if adapter else "",
+        adapter=_adapter(Path(adapter).expanduser()) if adapter else "",
     )
+
+
+def _adapter(folder: Path) -> str:
+    """Raises: WeightsError for what is no adapter."""
+    if not (folder / "adapter_config.json").is_file():
+        raise WeightsError(f"{folder} is no LoRA adapter", hint="pass the folder that peft saved")
+    return f"{folder.name}@{fingerprint(folder)}"

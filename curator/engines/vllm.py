@@ -64,7 +64,7 @@ class VLLMEngine(LocalEngine):
         adapter: str | None = None,
         dtype: str = "bfloat16",
         max_model_len: int | None = None,
-        concurrency: int = 128,
+        concurrency: int = 64,
         **settings: object,
     ) -> None:
         if importlib.util.find_spec("vllm") is None:
