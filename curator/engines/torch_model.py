@@ -15,6 +15,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    DynamicCache,
     GenerationConfig,
     LogitsProcessorList,
     PretrainedConfig,
@@ -22,12 +23,14 @@ from transformers import (
 
 from curator.engines.gguf import quiet
 from curator.engines.prompt import Prompter
+from curator.engines.readout import common
 from curator.errors import ConfigError, MissingExtraError, WeightsError
 from curator.types import GenerateRequest, JsonObject, Sample, Sampling
 
 
 class Output(Protocol):
     logits: torch.Tensor
+    past_key_values: DynamicCache
 
 
 class CausalModel(Protocol):
@@ -39,7 +42,7 @@ class CausalModel(Protocol):
     @property
     def forward(self) -> Callable[..., Output]: ...
 
-    def __call__(self, **inputs: torch.Tensor | int | bool) -> Output: ...
+    def __call__(self, **inputs: torch.Tensor | DynamicCache | int | bool | None) -> Output: ...
 
     def generate(self, inputs: torch.Tensor, **settings: object) -> torch.Tensor: ...
 
@@ -48,6 +51,16 @@ class CausalModel(Protocol):
 
 Processor = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Maps the tokens so far and the next-token scores to new scores."""
+
+
+SHARED = 16
+"""A common beginning of fewer tokens is not worth a forward pass of its own."""
+
+
+def shared_length(prompts: Sequence[Sequence[int]]) -> int:
+    """How many tokens all prompts begin with; the last token of each is never counted, it has to be read."""
+    first = prompts[0]
+    return min(min(common(first, prompt), len(prompt) - 1) for prompt in prompts)
 
 
 def context_length(folder: Path) -> int:
@@ -115,24 +128,42 @@ class TorchModel:
         names = inspect.signature(inner.forward).parameters
         self._takes_positions = "position_ids" in names
         self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in names else {}
+        self._shares = "past_key_values" in names
 
     @torch.inference_mode()
     def next_logprobs(self, prompts: Sequence[list[int]], tokens: Sequence[Sequence[int]]) -> list[list[float]]:
         """Per prompt the natural log-probability, in float32 over the whole vocabulary, of its `tokens` as the next
-        one. Prompts are padded on the left."""
-        logits = self._model(**self._inputs(prompts), **self._last_only, use_cache=False).logits
+        one. What all prompts begin with is read once; the rests are padded on the left."""
+        cache = self._read_shared(prompts)
+        shared = 0 if cache is None else cache.get_seq_length()
+        inputs = self._inputs([prompt[shared:] for prompt in prompts], shared)
+        logits = self._model(**inputs, **self._last_only, past_key_values=cache, use_cache=cache is not None).logits
         logprobs = logits[:, -1].float().log_softmax(-1)
         return [row[list(wanted)].tolist() for row, wanted in zip(logprobs, tokens, strict=True)]
 
-    def _inputs(self, prompts: Sequence[list[int]]) -> dict[str, torch.Tensor]:
+    def _read_shared(self, prompts: Sequence[list[int]]) -> DynamicCache | None:
+        """Keys and values of the prompts' common beginning, repeated for each; None where that is short, or where
+        the model keeps another kind of state."""
+        length = shared_length(prompts)
+        if not self._shares or len(prompts) == 1 or length < SHARED:
+            return None
+        ids = torch.tensor([prompts[0][:length]], device=self._device)
+        cache = self._model(input_ids=ids, **self._last_only, use_cache=True).past_key_values
+        self._shares = type(cache) is DynamicCache and not any(cache.is_sliding)
+        if not self._shares:
+            return None
+        cache.batch_repeat_interleave(len(prompts))
+        return cache
+
+    def _inputs(self, prompts: Sequence[list[int]], shared: int) -> dict[str, torch.Tensor]:
         longest = max(map(len, prompts))
         ids = torch.tensor([[0] * (longest - len(prompt)) + prompt for prompt in prompts])
-        if all(len(prompt) == longest for prompt in prompts):
+        if not shared and all(len(prompt) == longest for prompt in prompts):
             return {"input_ids": ids.to(self._device)}
-        mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+        mask = torch.tensor([[1] * shared + [0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
         inputs = {"input_ids": ids, "attention_mask": mask}
         if self._takes_positions:
-            inputs["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)
+            inputs["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)[:, shared:]
         return {name: value.to(self._device) for name, value in inputs.items()}
 
     @torch.inference_mode()

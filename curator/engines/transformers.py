@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from curator.engines.local import LocalEngine, NextToken, local_identity
 from curator.engines.prompt import Prompter
-from curator.engines.readout import Tokens
+from curator.engines.readout import Tokens, common
 from curator.engines.torch_model import TorchModel, load, load_prompter, torch_dtype
 from curator.engines.weights import resolve
 from curator.errors import EngineError, GoldlessError
@@ -26,6 +26,13 @@ T = TypeVar("T")
 
 CONCURRENCY = 64
 """Requests in flight that give the micro-batches enough prompts of similar length."""
+
+
+BLOCK = 64
+"""Prompts that share this many tokens more with another are better company for it."""
+
+SLACK = 1.25
+"""How much more per prompt a larger batch may cost: padding, and less in common."""
 
 
 @dataclass(slots=True, eq=False)
@@ -134,18 +141,30 @@ class TransformersEngine(LocalEngine):
         return self._ready().generate(ids, request, prompter)
 
     def _take(self) -> list[_Read]:
-        """The longest waiting read, with those nearest to it in length as far as they fit."""
+        """The read that waits longest, with those that go well with it."""
         self._waiting = [read for read in self._waiting if not read.answer.done()]
         if not self._waiting:
             return []
-        oldest = len(self._waiting[0].ids)
-        batch: list[_Read] = []
-        longest = 0
-        for read in sorted(self._waiting, key=lambda read: abs(len(read.ids) - oldest)):
-            longest = max(longest, len(read.ids))
-            if batch and longest * (len(batch) + 1) > self._batch_tokens:
-                break
-            batch.append(read)
-        taken = set(map(id, batch))
-        self._waiting = [read for read in self._waiting if id(read) not in taken]
+        chosen = set(choose([read.ids for read in self._waiting], self._batch_tokens))
+        batch = [read for place, read in enumerate(self._waiting) if place in chosen]
+        self._waiting = [read for place, read in enumerate(self._waiting) if place not in chosen]
         return batch
+
+
+def choose(prompts: Sequence[Sequence[int]], most: int) -> list[int]:
+    """Places of the prompts to run together with the first one: those that begin alike and are of similar length,
+    as long as no prompt costs much more than it would in the best smaller batch. `most` bounds the tokens."""
+    first = prompts[0]
+    alike = [common(first, prompt) for prompt in prompts]
+    order = sorted(
+        range(len(prompts)), key=lambda place: (-(alike[place] // BLOCK), abs(len(prompts[place]) - len(first)))
+    )
+    order = [0, *(place for place in order if place)]
+    shared, longest, best = len(first), len(first), float(len(first))
+    for count, place in enumerate(order, 1):
+        shared, longest = min(shared, alike[place]), max(longest, len(prompts[place]))
+        cost = shared + count * (longest - shared)
+        if count > 1 and (cost > most or cost / count > SLACK * best):
+            return order[: count - 1]
+        best = min(best, cost / count)
+    return order

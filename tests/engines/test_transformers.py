@@ -13,7 +13,8 @@ transformers = pytest.importorskip("transformers")
 
 from curator.engines import connect  # noqa: E402
 from curator.engines.base import Engine  # noqa: E402
-from curator.engines.transformers import TransformersEngine  # noqa: E402
+from curator.engines.torch_model import shared_length  # noqa: E402
+from curator.engines.transformers import TransformersEngine, choose  # noqa: E402
 from curator.errors import ConfigError, ContextLengthError, EngineError, TaskError, WeightsError  # noqa: E402
 from curator.types import (  # noqa: E402
     DecideRequest,
@@ -286,3 +287,29 @@ async def test_damaged_weights_are_named(tiny_model, tmp_path):
     with pytest.raises((WeightsError, EngineError), match=r"cannot be loaded|failed"):
         await engine.decide(DecideRequest("x", (SENTIMENT,)))
     await engine.aclose()
+
+
+async def test_what_prompts_share_is_read_once(engine, monkeypatch):
+    await engine.decide(DecideRequest("x", (SENTIMENT,), SHORT))
+    model = engine._model
+    state = "a long shared state " * 4
+    prompts = [(await engine.prompter()).encode(state + rest) for rest in ("one", "another", "x y z", "one more")]
+    tokens = [[5, 6, 7]] * 4
+    together = model.next_logprobs(prompts, tokens)
+    assert shared_length(prompts) > 30
+    monkeypatch.setattr(model, "_shares", False)
+    for one, other in zip(together, model.next_logprobs(prompts, tokens), strict=True):
+        assert one == pytest.approx(other, abs=1e-4)
+
+
+def test_the_last_token_is_never_shared():
+    assert shared_length([[1, 2, 3], [1, 2, 3], [1, 2, 3, 4]]) == 2
+    assert shared_length([[1], [1, 2]]) == 0
+
+
+def test_prompts_that_begin_alike_and_are_of_similar_length_run_together():
+    state, other = [1] * 200, [2] * 200
+    assert choose([[*state, 3], other, [*state, 4], [*state, 5, 6]], 4096) == [0, 2, 3]
+    assert choose([[1, 9] * 20, [2] * 200, [3] * 42, [4] * 39], 4096) == [0, 3, 2]
+    assert choose([[number] * 100 for number in range(50)], 1000) == list(range(10))
+    assert choose([[1] * 5000], 1000) == [0]
