@@ -130,6 +130,7 @@ class _Annotator:
         self.answered: OrderedDict[str, str | None] = OrderedDict()
         self.failures_in_a_row = 0
         self.fatal: GoldlessError | None = None
+        self.last_error: GoldlessError | None = None
 
     async def run(self, batches: Iterable[Sequence[Document]]) -> Progress:
         queue = self._unanswered(batches)
@@ -143,6 +144,9 @@ class _Annotator:
             await asyncio.gather(*workers, return_exceptions=True)
         if self.fatal is not None:
             raise self.fatal
+        if self.last_error is not None and not self.progress.sent + self.progress.reused:
+            # Not one answer came: what stopped them all is the news, not that there are no labels.
+            raise self.last_error
         return self.progress
 
     async def _worker(self, queue: AsyncIterator[Work], lock: asyncio.Lock) -> None:
@@ -251,6 +255,7 @@ class _Annotator:
 
     def _record(self, work: Work, answer: Decisions | Completion | None, error: GoldlessError | None) -> None:
         code = _code(error) if error else None
+        self.last_error = error or self.last_error
         if answer is not None:
             self.progress.spend(answer)
         records: list[CompletionRecord | AnnotationRecord] = []
@@ -284,13 +289,7 @@ def _completion(
     work: Work, identity: EngineIdentity, answer: Decisions | Completion | None, error: str | None
 ) -> CompletionRecord:
     kind: Literal["decide", "generate"] = "decide" if isinstance(work.request, DecideRequest) else "generate"
-    return CompletionRecord(
-        key=work.key,
-        engine=identity,
-        kind=kind,
-        answer=answer,
-        error=error,
-    )
+    return CompletionRecord(work.key, identity, kind, answer, error)
 
 
 def _code(error: GoldlessError) -> str:

@@ -28,6 +28,9 @@ from curator.votes import VoteResult, vote, vote_correlation
 FIT_ROWS = 20_000
 """Documents in the uniform sample: the label bias is then known to about a hundredth of a nat."""
 
+AGREEMENT = "agreement"
+"""The basis of labels that one model's samples voted for."""
+
 LOW_MASS = 0.1
 """Below this share of the vocabulary's probability, the model wanted to say something else."""
 
@@ -58,10 +61,12 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Labeler:
-    """What was learned about each closed field."""
+    """What was learned about each closed field, and how much the votes on each sampled one repeat each
+    other."""
 
     models: Mapping[str, DecisionModel]
     calibrators: Mapping[str, Calibrator] = field(default_factory=dict)
+    correlations: Mapping[str, float] = field(default_factory=dict)
 
     def aggregate(self, page: Page, name: str) -> Aggregated:
         """Probabilities of one field, before calibration against a reference or audits."""
@@ -84,6 +89,8 @@ class Labeler:
                 "calibration": calibrator.to_json() if calibrator else None,
                 "basis": calibrator.basis if calibrator else model.basis,
             }
+        for name, correlation in self.correlations.items():
+            found[name] = {"basis": AGREEMENT, "calibrated": False, "vote_correlation": correlation}
         return found
 
 
@@ -218,9 +225,7 @@ def _parsed(task: Task[Output], table: pa.Table) -> list[list[JsonObject]]:
     return [[task.parse(text) for text in row or [] if text is not None] for row in table["samples"].to_pylist()]
 
 
-def sampled_labels(
-    task: Task[Output], tables: Iterable[pa.Table], correlations: Mapping[str, float]
-) -> Iterator[pa.Table]:
+def sampled_labels(task: Task[Output], labeler: Labeler, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
     """One table of labels per page: the sampled fields, voted; reasoning is kept from a sample that
     gave the winning answer."""
     for table in tables:
@@ -231,7 +236,7 @@ def sampled_labels(
         for voted in task.voted:
             votes = [[_ballot(values[voted.name]) for values in row] for row in parsed]
             options = len(voted.values) if isinstance(voted, ClosedField) else None
-            result = vote(votes, options=options, correlation=correlations.get(voted.name))
+            result = vote(votes, options=options, correlation=labeler.correlations.get(voted.name))
             rows.extend(_voted_rows(voted.name, ids, result, table["truncated"].to_pylist(), winners))
         for kept in task.sampled:
             if isinstance(kept, ReasoningField):

@@ -7,6 +7,7 @@ the chance of agreeing with the reference, or of being right.
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,13 +20,14 @@ import pyarrow as pa
 from curator.calibration import Calibrator, calibrate_with_audits, calibrate_with_reference
 from curator.confidence import Floats
 from curator.engines.base import EngineIdentity
-from curator.labeling import Labeler, Page, fit, in_sample, pages
+from curator.labeling import Labeler, Page, fit, in_sample, pages, vote_correlations
 from curator.prior import PriorEstimate, prior_from_audits
 from curator.requests import annotation_id
 from curator.store import Audit, Store
 from curator.task import Output, Task
 from curator.types import Json
 
+logger = logging.getLogger(__name__)
 Checked = Mapping[str, Mapping[str, Json]]
 """Field -> document -> the checked value."""
 Calibrate = Callable[..., Calibrator]
@@ -61,10 +63,11 @@ def learn(answers: Answers[Output], reference: EngineIdentity | None = None) -> 
     """Fit the closed fields on the corpus; then calibrate with audits where there are enough, else
     with the reference's answers where there are."""
     task = answers.task
+    correlations = vote_correlations(task, answers.samples(), answers.documents) if task.sampled else {}
     if not task.closed:
-        return Labeler({})
+        return Labeler({}, correlations=correlations)
     labeler = fit(task, answers.pages(), answers.documents)
-    audited = _enough(_by_field(answers.store.audits(task.id)))
+    audited = _enough(_by_field(task, answers.store.audits(task.id)))
     if audited:
         # Checked rows tell the class prior too, where the answers alone may not identify it.
         labeler = fit(task, answers.pages(), answers.documents, _priors(answers, labeler, audited))
@@ -73,7 +76,7 @@ def learn(answers: Answers[Output], reference: EngineIdentity | None = None) -> 
         found = _enough(reference_answers(replace(answers, identity=reference)))
         by_reference = partial(calibrate_with_reference, reference=str(reference))
         calibrators = {**_calibrators(answers, labeler, found, by_reference), **calibrators}
-    return replace(labeler, calibrators=calibrators)
+    return replace(labeler, calibrators=calibrators, correlations=correlations)
 
 
 def reference_answers(answers: Answers[Output]) -> dict[str, dict[str, Json]]:
@@ -91,11 +94,16 @@ def reference_answers(answers: Answers[Output]) -> dict[str, dict[str, Json]]:
     return chosen
 
 
-def _by_field(audits: Sequence[Audit]) -> dict[str, dict[str, Json]]:
-    """The last word counts where a document was audited twice."""
+def _by_field(task: Task[Output], audits: Sequence[Audit]) -> dict[str, dict[str, Json]]:
+    """Field -> document -> value. The last word counts where a document was audited twice; what can
+    never match an option is said and left out."""
+    options = {item.name: item.values for item in task.closed}
     found: dict[str, dict[str, Json]] = defaultdict(dict)
     for audit in audits:
-        found[audit.field][audit.document_id] = audit.value
+        if audit.field in options and audit.value not in options[audit.field]:
+            logger.warning("audit of %s: %r is no option of %s", audit.document_id, audit.value, audit.field)
+        elif audit.field in options:
+            found[audit.field][audit.document_id] = audit.value
     return found
 
 

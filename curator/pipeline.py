@@ -16,13 +16,12 @@ from itertools import chain
 from typing import Generic
 
 import orjson
-import pyarrow as pa
 
 from curator.annotate import Progress, annotate
 from curator.datasets import Row, choose, read_rows
 from curator.engines.base import Engine
 from curator.errors import InputError
-from curator.labeling import Labeler, closed_labels, sampled_labels, uniform, vote_correlations
+from curator.labeling import Labeler, closed_labels, sampled_labels, uniform
 from curator.learning import Answers, learn
 from curator.requests import LongText, requests_of
 from curator.screening import Screening, screen
@@ -176,14 +175,8 @@ def label(answers: Answers[Output], run: Run, labeler: Labeler) -> int:
     task = answers.task
     with stage_span("label"):
         closed = closed_labels(task, labeler, answers.pages()) if task.closed else iter(())
-        return answers.store.write_labels(task.id, run.id, chain(closed, _sampled(answers)))
-
-
-def _sampled(answers: Answers[Output]) -> Iterator[pa.Table]:
-    if not answers.task.sampled:
-        return iter(())
-    correlations = vote_correlations(answers.task, answers.samples(), answers.documents)
-    return sampled_labels(answers.task, answers.samples(), correlations)
+        sampled = sampled_labels(task, labeler, answers.samples()) if task.sampled else iter(())
+        return answers.store.write_labels(task.id, run.id, chain(closed, sampled))
 
 
 def describe(counts: Progress) -> JsonObject:

@@ -140,6 +140,12 @@ async def test_a_dead_server_stops_the_run():
     assert len(engine.requests) < 200
 
 
+async def test_when_not_one_answer_comes_the_error_is_told():
+    engine = ScriptedEngine(decide=good, faults={i: ServerError("connection refused") for i in range(99)})
+    with pytest.raises(ServerError, match="connection refused"):
+        await annotate(documents(5), TASK, engine, MemoryLedger())
+
+
 class SmallContext(ScriptedEngine):
     """Reads at most 100 characters; `tells` whether its error says how many."""
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from curator.fields import Reasoning
 from curator.labeling import (
     LABEL_SCHEMA,
+    Labeler,
     closed_labels,
     fit,
     in_sample,
@@ -137,7 +138,7 @@ def test_sampled_fields_are_voted_and_the_winners_reasoning_is_kept():
     tables = [samples({"a": answers, "b": None, "c": ["?"]})]
     correlations = vote_correlations(task, tables, 3)
     assert 0 <= correlations["answer"] <= 1
-    (labels,) = sampled_labels(task, tables, correlations)
+    (labels,) = sampled_labels(task, Labeler({}, correlations=correlations), tables)
     by_key = {(item["document_id"], item["field"]): item for item in labels.to_pylist()}
     assert by_key["a", "answer"]["value"] == '"4"'
     assert by_key["a", "why"]["value"] == '"right"'
