@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from curator.dedup import exact_duplicates, near_duplicates
-from curator.filters import Filter, build_filters, judge, settings_hash
+from curator.filters import Filter, build_filters, guarded, judge, settings_hash
 from curator.store import Run, Store
 from curator.telemetry import stage_span
 from curator.types import Json, JsonObject, Verdict
@@ -21,8 +21,9 @@ class Screening:
 
     `exact` removes texts that are equal but for case and space, `near` those whose Jaccard similarity
     to an earlier one reaches it, equal ones among them (None: off; needs the `dedup` extra).
-    `filters` is a `[filters]` table, see `curator.filters`; `own` are filters of yours, by name. A
-    filter's name is part of what its verdicts are kept under, so rename it when you change what it does.
+    `filters` is a `[filters]` table, see `curator.filters`; `own` are filters of yours, by name. What
+    one raises on a document rejects that document, with the reason `filter.error:<Type>`. A filter's
+    name is part of what its verdicts are kept under, so rename it when you change what it does.
     """
 
     exact: bool = True
@@ -64,7 +65,8 @@ def _verdicts(store: Store, screening: Screening) -> Iterator[Judged]:
     """One verdict per document. Duplicates are told first: a text that a filter rejects still is the
     first of its kind."""
     duplicates = {name: (name, "duplicates", verdict) for name, verdict in _duplicates(store, screening)}
-    filters = [*build_filters(screening.filters), *screening.own]
+    own = [(name, guarded(name, check)) for name, check in screening.own]
+    filters = [*build_filters(screening.filters), *own]
     for batch in store.documents():
         fresh = [document for document in batch if document.id not in duplicates]
         rejected = {row[0]: row for row in judge(filters, fresh)}

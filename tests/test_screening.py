@@ -74,6 +74,24 @@ def test_documents_are_judged_once_and_new_ones_beside_the_old(tmp_path):
     assert screened(store, screening)["rejected"]["duplicate.exact"] == 2
 
 
+def test_what_a_filter_of_ones_own_does_wrong_rejects_that_document_only(tmp_path):
+    def picky(document: Document) -> Verdict:
+        if document.id == "short":
+            raise KeyError("stars")
+        return 3 if document.id == "other" else Verdict(True)  # type: ignore[return-value]
+
+    store = stored(tmp_path)
+    screening = Screening(near=None, own=(("picky", picky), ("long", lambda document: len(document.text) > 90)))
+    assert screened(store, screening)["rejected"] == {
+        "duplicate.exact": 1,
+        "filter.error:KeyError": 1,
+        "filter.error:TypeError": 1,
+        "filter.long": 1,
+    }
+    (verdict,) = store.why("other")["verdicts"]
+    assert (verdict["stage"], verdict["detail"]) == ("picky", "picky returned int, not Verdict or bool")
+
+
 def test_the_key_names_the_settings():
     keys = {
         Screening().key,

@@ -17,12 +17,22 @@ import orjson
 
 from curator.errors import ConfigError
 from curator.filters.builtin import Filter, language, length
-from curator.filters.loading import load_filter
+from curator.filters.loading import guarded, load_filter
 from curator.filters.repetition import repetition
 from curator.sources.base import suggest
 from curator.types import Document, Json, Verdict
 
-__all__ = ["Filter", "build_filters", "judge", "language", "length", "load_filter", "repetition", "settings_hash"]
+__all__ = [
+    "Filter",
+    "build_filters",
+    "guarded",
+    "judge",
+    "language",
+    "length",
+    "load_filter",
+    "repetition",
+    "settings_hash",
+]
 
 NamedFilter = tuple[str, Filter]
 REVISION = 1

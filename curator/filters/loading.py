@@ -32,7 +32,7 @@ def load_filter(spec: str) -> Filter:
         raise ConfigError(
             f"filter {spec!r}: {module_name} has no function {name!r}", hint=suggest(name, _public(module))
         )
-    return _guarded(name, function)
+    return guarded(name, function)
 
 
 def _public(module: ModuleType) -> list[str]:
@@ -66,7 +66,10 @@ def _from_file(path: Path) -> ModuleType:
     return module
 
 
-def _guarded(name: str, function: Callable[[Document], object]) -> Filter:
+def guarded(name: str, function: Callable[[Document], object]) -> Filter:
+    """`function` as a filter that never stops a run: a bool becomes a verdict with the reason
+    `filter.<name>`, an exception or any other answer one with the reason `filter.error:<Type>`."""
+
     def check(document: Document) -> Verdict:
         try:
             answer = function(document)
