@@ -200,12 +200,13 @@ def price_of(settings: EngineSettings) -> Price | None:
     return Price(settings.price_input, settings.price_output, settings.currency)
 
 
-def screening_of(settings: Settings) -> Screening:
-    """What is removed before anything is labelled."""
-    from curator.screening import Screening
+def screening_of(settings: Settings, folder: Path) -> Screening:
+    """What is removed before anything is labelled; filters are looked for in `folder` first."""
+    from curator.screening import Screening, near_where_possible
 
     dedup = settings.dedup
-    return Screening(dedup.exact, dedup.threshold if dedup.near else None, settings.filters.table)
+    near = near_where_possible(dedup.threshold) if dedup.near is None else dedup.threshold if dedup.near else None
+    return Screening(dedup.exact, near, settings.filters.table, folder=folder)
 
 
 def selection_of(settings: SelectSettings) -> SelectionPolicy:

@@ -111,7 +111,7 @@ def _plan(session: Session, limit: int | None) -> Plan:
     settings = session.settings
     reference = settings.reference
     return Plan(
-        screening=screening_of(settings),
+        screening=screening_of(settings, session.config.parent),
         selection=selection_of(settings.select),
         balance_by=settings.select.by,
         long_text=session.engine_settings().long_text,
@@ -192,7 +192,7 @@ def _documents(session: Session, store: Store | None) -> Iterator[Sequence[Docum
     from cli.build import screening_of, source_of
 
     if store is not None and store.count():
-        return store.documents(kept_by=screening_of(session.settings).key)
+        return store.documents(kept_by=screening_of(session.settings, session.config.parent).key)
     return source_of(session.settings, session.config.parent).batches()
 
 

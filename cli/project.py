@@ -74,7 +74,8 @@ length = { min_chars = 1 }
 
 [dedup]
 exact = true
-near = true                     # MinHash; faster with pip install 'goldless[dedup]'
+# near = true                   # near-duplicates too, by MinHash: needs pip install 'goldless[dedup]', and is
+                                # on where that is installed
 # threshold = 0.8
 
 [select]                        # what enters the training set

@@ -148,7 +148,7 @@ class LanguageSettings(Table):
 
 
 class RepetitionSettings(Table):
-    """See curator.repetition."""
+    """See curator.filters.repetition."""
 
     duplicate_lines: float | None = None
     duplicate_line_chars: float | None = None
@@ -187,10 +187,11 @@ class FilterSettings(Table):
 
 
 class DedupSettings(Table):
-    """Duplicate removal. `threshold` is the Jaccard similarity of near-duplicates."""
+    """Duplicate removal. `threshold` is the Jaccard similarity of near-duplicates. Finding them needs
+    the `dedup` extra: where `near` is not set, they are removed if it is installed, and stay if not."""
 
     exact: bool = True
-    near: bool = True
+    near: bool | None = None
     threshold: float = Field(0.8, gt=0, le=1)
 
 

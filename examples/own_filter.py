@@ -3,7 +3,7 @@
     python examples/own_filter.py --engine transformers:wheel:smollm2-135m
 
 A filter takes a document and returns a verdict with a machine-readable reason. What it raises rejects
-that one document, with the reason `filter.error:<Type>`, where it was loaded with `load_filter`.
+that one document, with the reason `filter.error:<Type>`.
 """
 
 from __future__ import annotations

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
+import pytest
+
+from curator import screening as module
+from curator.errors import MissingExtraError
 from curator.screening import Screening, screen
 from curator.store import Store
 from curator.types import Document, Verdict
@@ -102,3 +108,39 @@ def test_the_key_names_the_settings():
     }
     assert len(keys) == 5
     assert Screening(filters={"length": {"min_chars": 10}}).key == Screening(filters=FILTERS).key
+
+
+@pytest.fixture
+def without_rensa(monkeypatch):
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "rensa", None)
+    module._say_that_near_duplicates_stay.cache_clear()
+    yield
+    module._say_that_near_duplicates_stay.cache_clear()
+
+
+def test_the_defaults_work_without_the_extra_and_say_once_what_stays(tmp_path, without_rensa, caplog):
+    store = stored(tmp_path)
+    assert screened(store, Screening())["rejected"] == {"duplicate.exact": 1}
+    assert Screening().near is None
+    assert [record.levelname for record in caplog.records if "near-duplicates stay" in record.message] == ["WARNING"]
+
+
+def test_near_duplicates_that_were_asked_for_need_the_extra(tmp_path, without_rensa, caplog):
+    with pytest.raises(MissingExtraError) as caught:
+        screened(stored(tmp_path), Screening(near=0.8))
+    assert "[dedup] near = false" in caught.value.hint
+    assert not caplog.records
+
+
+def test_with_the_extra_near_duplicates_go_by_default():
+    assert Screening().near == 0.8
+
+
+@pytest.mark.parametrize("spec", ["beside_the_settings:no", "beside_the_settings.py:no"])
+def test_filters_are_looked_for_beside_the_settings(tmp_path, monkeypatch, spec):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "beside_the_settings", raising=False)
+    (tmp_path / "beside_the_settings.py").write_text("def no(document): return False\n")
+    screening = Screening(exact=False, near=None, filters={"own": spec}, folder=tmp_path)
+    assert screened(stored(tmp_path), screening)["rejected"] == {"filter.no": 5}

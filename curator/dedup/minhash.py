@@ -76,7 +76,8 @@ def signatures(texts: Sequence[str], permutations: int = PERMUTATIONS, shingle: 
         from rensa import RMinHash
     except ImportError:
         raise MissingExtraError(
-            "near-duplicate removal needs rensa", hint='pip install "goldless[dedup]", or turn it off'
+            "near-duplicate removal needs rensa",
+            hint='pip install "goldless[dedup]", or turn it off: [dedup] near = false, or Screening(near=None)',
         ) from None
     flat, offsets = shingle_hashes(texts, shingle)
     rows = RMinHash.digest_matrix_from_flat_token_hashes(flat, offsets, permutations, SEED).to_rows()

@@ -41,17 +41,18 @@ FACTORIES: dict[str, Callable[..., Filter]] = {"length": length, "repetition": r
 """The built-in filters, in the order in which they are applied: the cheap ones first."""
 
 
-def build_filters(config: Mapping[str, Json]) -> list[NamedFilter]:
+def build_filters(config: Mapping[str, Json], folder: Path | None = None) -> list[NamedFilter]:
     """The filters of a `[filters]` table, with their names, in the order of application.
 
     A built-in name maps to its settings, to true (defaults) or to false (off); any other name to the
     "module:function" of a user's own filter. Built-in ones come first, then own ones in the given
-    order. Raises ConfigError for unknown names, settings and values of the wrong type.
+    order; `folder` is where those are looked for first, see `load_filter`. Raises ConfigError for unknown
+    names, settings and values of the wrong type.
     """
     own = [name for name in config if name not in FACTORIES]
     chosen = [name for name in FACTORIES if config.get(name, False) is not False]
     return [(name, _builtin(name, config[name])) for name in chosen] + [
-        (name, _own(name, config[name])) for name in own if config[name] is not False
+        (name, _own(name, config[name], folder)) for name in own if config[name] is not False
     ]
 
 
@@ -71,16 +72,16 @@ def _builtin(name: str, settings: Json) -> Filter:
         raise ConfigError(f"filter {name!r}: {error}", hint=f"its settings are {', '.join(known)}") from error
 
 
-def _own(name: str, spec: Json) -> Filter:
+def _own(name: str, spec: Json, folder: Path | None) -> Filter:
     if isinstance(spec, str) and ":" in spec:
-        return load_filter(spec)
+        return load_filter(spec, folder)
     raise ConfigError(
         f"unknown filter {name!r}",
         hint=f'{suggest(name, FACTORIES)}; your own one is a string, {name} = "module:function"',
     )
 
 
-def settings_hash(config: Mapping[str, Json]) -> str:
+def settings_hash(config: Mapping[str, Json], folder: Path | None = None) -> str:
     """16 hex digits that name what `config` rejects, for use as the key of its verdicts.
 
     Independent of the order of the keys; defaults count as if written out, and own filters with
@@ -90,13 +91,13 @@ def settings_hash(config: Mapping[str, Json]) -> str:
     resolved: dict[str, Json] = {"revision": REVISION}
     for name, settings in config.items():
         if settings is not False:
-            resolved[name] = _resolved(name, settings)
+            resolved[name] = _resolved(name, settings, folder)
     return sha256(orjson.dumps(resolved, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
 
 
-def _resolved(name: str, settings: Json) -> Json:
+def _resolved(name: str, settings: Json, folder: Path | None) -> Json:
     if isinstance(settings, str) and ":" in settings:
-        return [settings, _source_hash(load_filter(settings))]
+        return [settings, _source_hash(load_filter(settings, folder))]
     if name not in FACTORIES or not (settings is True or isinstance(settings, Mapping)):
         return settings
     defaults = {key: item.default for key, item in inspect.signature(FACTORIES[name]).parameters.items()}

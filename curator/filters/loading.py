@@ -16,17 +16,18 @@ from curator.sources.base import suggest
 from curator.types import Document, Verdict
 
 
-def load_filter(spec: str) -> Filter:
+def load_filter(spec: str, folder: Path | None = None) -> Filter:
     """The user's own filter from "module:function" or "path/to/file.py:function".
 
     The function takes a Document and returns a Verdict, or a bool (then the reason is
     `filter.<function>`). What it raises on a row becomes a rejecting verdict with the reason
-    `filter.error:<Type>`. Raises ConfigError where it cannot be loaded.
+    `filter.error:<Type>`. A module, or a file with a relative path, is looked for in `folder` first
+    (the settings', say), then in the working directory. Raises ConfigError where it cannot be loaded.
     """
     module_name, _, name = spec.rpartition(":")
     if not module_name or not name:
         raise ConfigError(f"filter {spec!r} names no function", hint='write "module:function" or "file.py:function"')
-    module = _module(spec, module_name)
+    module = _module(spec, module_name, folder)
     function = getattr(module, name, None)
     if not callable(function):
         raise ConfigError(
@@ -39,11 +40,15 @@ def _public(module: ModuleType) -> list[str]:
     return [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
 
 
-def _module(spec: str, name: str) -> ModuleType:
+def _module(spec: str, name: str, folder: Path | None) -> ModuleType:
     """Import a module, also from the working directory, where a console script does not look."""
     try:
         if name.endswith(".py"):
-            return _from_file(Path(name))
+            beside = (folder or Path()) / name
+            return _from_file(beside if beside.is_file() else Path(name))
+        if folder is not None and (first := str(folder.absolute())) not in sys.path:
+            # For good: a filter may import its neighbours when it is called.
+            sys.path.insert(0, first)
         sys.path.append(os.getcwd())
         try:
             return importlib.import_module(name)

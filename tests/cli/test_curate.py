@@ -13,6 +13,7 @@ import orjson
 import pytest
 
 from benchmarks.mock_server import Faults, MockServer
+from curator import screening
 from curator.store import Store
 from tests.cli.conftest import Project, Serve
 
@@ -53,6 +54,27 @@ def test_filters_and_dedup_of_the_settings_apply(project: Project) -> None:
         "kept": 40,
         "rejected": {"duplicate.exact": 1, "length.too_short": 1},
     }
+
+
+def test_a_filter_is_looked_for_beside_the_settings(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (project.folder / "filters_beside.py").write_text("def good(document): return 'good' in document.text\n")
+    project.write('[filters]\ngood = "filters_beside:good"\n')
+    (report,) = project.json("curate")
+    assert report["screening"] == {"documents": 40, "kept": 26, "rejected": {"filter.good": 14}}
+
+
+def test_without_the_dedup_extra_the_defaults_work(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(screening, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "rensa", None)
+    screening._say_that_near_duplicates_stay.cache_clear()
+    text = project.settings.read_text()
+    project.settings.write_text(text.replace("near = false\n", ""))
+    assert project.ok("curate").stderr.count("near-duplicates stay") == 1
+    project.settings.write_text(text.replace("near = false\n", "near = true\n"))
+    done = project.run("curate")
+    assert done.exit_code == 2
+    assert "[dedup] near = false" in done.stderr
 
 
 def test_a_dry_run_projects_and_sends_nothing(project: Project, serve: Serve) -> None:
