@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.output import Output, clip, plain, size
+from cli.output import Output, clip, plain, show, size
 from cli.session import Session, command
 from curator.errors import InputError, SourceError
 
 if TYPE_CHECKING:
     from curator.store import DatasetVersion, Store
-    from curator.store.records import StoreStatus
+    from curator.store.records import EngineUse, StoreStatus
+    from curator.types import JsonObject
 
 
 class Format(StrEnum):
@@ -82,7 +83,7 @@ def _show_status(out: Output, found: StoreStatus) -> None:
         "answers that failed": sum(found.failures.values()),
         "input tokens": found.input_tokens,
         "output tokens": found.output_tokens,
-        "cost": found.cost,
+        "cost": known_cost(found.cost, found.unpriced),
         "audited rows": sum(found.audits.values()),
     }
     if found.pending_bytes:
@@ -96,7 +97,7 @@ def _show_status(out: Output, found: StoreStatus) -> None:
         out.rows(("reason", "rows"), _counted(found.failures), title="Answers that failed")
     if found.engines:
         columns = ("engine", "completions", "failed", "input_tokens", "output_tokens", "cost")
-        out.rows(columns, map(plain, found.engines), title="Engines")
+        out.rows(columns, map(_engine, found.engines), title="Engines")
     if found.labels:
         out.rows(("task", "labels"), ({"task": k, "labels": n} for k, n in found.labels.items()), title="Labels")
     if found.datasets:
@@ -104,6 +105,18 @@ def _show_status(out: Output, found: StoreStatus) -> None:
     if found.runs:
         shown = ("id", "command", "status", "started_at", "error")
         out.rows(shown, ({**plain(run), "error": clip(run.error or "", 60)} for run in found.runs[:5]), title="Runs")
+
+
+def _engine(used: EngineUse) -> JsonObject:
+    priced = used.completions - used.failed - used.unpriced
+    return {**plain(used), "cost": known_cost(used.cost if priced > 0 else None, used.unpriced)}
+
+
+def known_cost(cost: float | None, unpriced: int) -> float | str | None:
+    """Money for a table: None where no answer has a price, and how many have none where some have."""
+    if cost is None or not unpriced:
+        return cost
+    return f"{show(cost)} ({unpriced:,} unpriced)"
 
 
 def _counted(counts: dict[str, int]) -> list[dict[str, object]]:

@@ -8,6 +8,7 @@ import orjson
 import pyarrow.parquet as pq
 import pytest
 
+from cli.data import known_cost
 from tests.cli.conftest import Project
 
 
@@ -58,6 +59,29 @@ def test_status_before_and_after(project: Project) -> None:
     shown = project.ok("status").stdout
     for title in ("Engines", "Labels", "Datasets", "Runs"):
         assert title in shown
+
+
+def cost_cells(project: Project) -> tuple[str, str]:
+    """The cost of the whole store, and that of the one engine, as the tables show them."""
+    lines = project.ok("status").stdout.splitlines()
+    whole = next(line for line in lines if line.startswith("cost"))
+    engine = next(line for line in lines if line.startswith("http"))
+    return whole.removeprefix("cost").strip(), engine.split("  ")[-1].strip()
+
+
+def test_an_unknown_cost_is_not_shown_as_nothing(project: Project) -> None:
+    project.ok("curate", "--limit", "10")
+    assert cost_cells(project) == ("-", "-")
+    project.write(price_input=1000.0, price_output=0.0)
+    project.ok("curate", "--limit", "12")
+    (found,) = project.json("status")
+    assert found["unpriced"] == 10
+    assert cost_cells(project) == (f"{found['cost']:.3f} (10 unpriced)",) * 2
+
+
+@pytest.mark.parametrize(("cost", "unpriced", "shown"), [(None, 3, None), (1.5, 0, 1.5), (0.0, 0, 0.0)])
+def test_a_cost_that_is_known_or_unknown_throughout(cost: float | None, unpriced: int, shown: object) -> None:
+    assert known_cost(cost, unpriced) == shown
 
 
 @pytest.mark.parametrize(("kind", "name"), [("parquet", "v1.parquet"), ("jsonl", "v1.jsonl"), ("trl", "v1.jsonl")])
