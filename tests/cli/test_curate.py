@@ -87,9 +87,14 @@ def test_a_dry_run_projects_and_sends_nothing(project: Project, serve: Serve) ->
     assert found["cost"] == pytest.approx((found["input_tokens"] + 2 * found["output_tokens"]) / 1e6)
     assert not sent(server, project)
     assert not (project.folder / "goldless.duckdb").exists()
+    assert "40 (before duplicates and filters)" in project.ok("curate", "--dry-run").stdout
+    project.ok("ingest")
+    (ingested,) = project.json("curate", "--dry-run")
+    assert [found["screened"], ingested["screened"]] == [False, False]
     project.ok("curate", "--limit", "30")
     (rest,) = project.json("curate", "--dry-run")
-    assert (rest["calls"], rest["answered"]) == (10, 30)
+    assert (rest["calls"], rest["answered"], rest["screened"]) == (10, 30, True)
+    assert "before duplicates" not in project.ok("curate", "--dry-run").stdout
     assert rest["seconds"] > 0
     assert "time" in project.ok("curate", "--dry-run", "--limit", "5").stdout
 
