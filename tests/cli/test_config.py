@@ -106,6 +106,7 @@ def test_a_missing_setting_names_its_table(tmp_path: Path) -> None:
         ("[engine]\nspec = 'x'\nprice_input = 1.0\n", "price_output"),
         ("[task.fields.a]\nkind = 'sentiment'\n", "'predicate', 'choice'"),
         ("[filters]\nlenght = { min_chars = 3 }\n", "unknown filter 'lenght'; did you mean 'length'?"),
+        ("[filters]\nqqqq = true\n", "known are length, language, repetition. A filter of your own"),
         ("[filters]\nlength = { min_char = 3 }\n", "unknown setting 'filters.length"),
     ],
 )

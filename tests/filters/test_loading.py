@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -68,3 +69,18 @@ def test_what_cannot_be_loaded_is_a_config_error(folder: Path, spec: str, messag
     with pytest.raises(ConfigError) as caught:
         load_filter(spec)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("module", ["goldless_beside", "goldless_beside.py"])
+def test_the_given_folder_comes_before_the_working_directory(
+    folder: Path, module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "goldless_beside", raising=False)
+    (folder / "settings").mkdir()
+    (folder / "settings" / "goldless_beside.py").write_text("def first(document): return True\n")
+    (folder / "goldless_beside.py").write_text("def last(document): return True\n")
+    assert load_filter(f"{module}:first", folder / "settings")(DOCUMENT).keep
+    assert load_filter("goldless_test_filters.py:yes", folder / "settings")(DOCUMENT).keep
+    with pytest.raises(ConfigError, match="has no function 'last'"):
+        load_filter(f"{module}:last", folder / "settings")
