@@ -25,6 +25,7 @@ from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
+from curator.engines.guard import Guard, descendants
 from curator.engines.local import NextToken
 from curator.engines.readout import Tokens, together
 from curator.errors import ConfigError, EngineError, RequestRejectedError, ServerError, WeightsError
@@ -51,7 +52,9 @@ def start(folder: Path, adapter: str | None, dtype: str, settings: Mapping[str, 
     chosen = {**_defaults(), **({"enable_lora": True, "max_lora_rank": _rank(adapter)} if adapter else {}), **settings}
     try:
         args = AsyncEngineArgs(model=str(folder), dtype=dtype, **chosen)
-        return Core(AsyncLLM.from_engine_args(args), lora)
+        before = descendants(os.getpid())
+        llm = AsyncLLM.from_engine_args(args)
+        return Core(llm, lora, Guard(descendants(os.getpid()) - before))
     except (ValueError, TypeError, KeyError) as error:
         raise ConfigError(f"vLLM refuses these settings: {_first_line(error)}") from error
     except (RuntimeError, OSError) as error:
@@ -94,10 +97,11 @@ def _first_line(error: Exception) -> str:
 class Core:
     """A running vLLM."""
 
-    def __init__(self, llm: AsyncLLM, lora: LoRARequest | None) -> None:
+    def __init__(self, llm: AsyncLLM, lora: LoRARequest | None, guard: Guard) -> None:
         self.llm = llm
         self._lora = lora
         self._numbers = count()
+        self._guard = guard
         self.max_model_len: int = llm.model_config.max_model_len
 
     async def next_token(self, ids: list[int], tokens: Tokens) -> NextToken:
@@ -142,6 +146,7 @@ class Core:
     def shutdown(self) -> None:
         """End vLLM's processes and wait for them; killed only if they do not go by themselves."""
         self.llm.shutdown(timeout=30)
+        self._guard.release()
         del self.llm
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)  # of zmq contexts that vLLM leaves open
