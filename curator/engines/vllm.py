@@ -11,8 +11,8 @@ import importlib.util
 import logging
 import os
 import warnings
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -39,9 +39,6 @@ ENVIRONMENT = {
     "VLLM_LOGGING_STREAM": "ext://sys.stderr",
 }
 """Set where it is not set already, before vLLM is imported."""
-
-QUIET = {"PYTHONWARNINGS": "ignore", "TORCH_CPP_LOG_LEVEL": "ERROR"}
-"""Set while vLLM starts its processes, unless the user asks for its log (VLLM_LOGGING_LEVEL)."""
 
 RESTARTS = 2
 """How often an engine that died (out of memory, a crash in a kernel) is started again."""
@@ -139,26 +136,10 @@ class VLLMEngine(LocalEngine):
 
 
 def _start(folder: Path, adapter: str | None, dtype: str, settings: Mapping[str, object]) -> Core:
-    with _environment():
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # importing vLLM warns of what torch deprecates
         from curator.engines.vllm_core import start
 
         return start(folder, adapter, dtype, settings)
-
-
-@contextmanager
-def _environment() -> Iterator[None]:
-    """`ENVIRONMENT`, and silence from the processes that are started in it."""
-    quiet = {} if "VLLM_LOGGING_LEVEL" in os.environ else QUIET
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    before = {name: os.environ.get(name) for name in quiet}
-    os.environ.update(quiet)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # importing vLLM warns of what torch deprecates
-            yield
-    finally:
-        for name, old in before.items():
-            os.environ.pop(name)
-            if old is not None:
-                os.environ[name] = old

