@@ -96,7 +96,7 @@ class VLLMEngine(LocalEngine):
             starting, self._starting = self._starting, None
             with suppress(GoldlessError):  # it never started
                 core = await asyncio.shield(starting)
-                await asyncio.to_thread(core.shutdown)
+                await core.aclose()
 
     async def _with_core(self, work: Callable[[Core], Awaitable[T]]) -> T:
         """Run `work`. An engine that died is started again by the next request, `RESTARTS` times."""
@@ -110,7 +110,7 @@ class VLLMEngine(LocalEngine):
                 if self._deaths <= RESTARTS:
                     log.warning("%s died; the next request starts it again", self.identity)
                     self._starting = None
-                    await asyncio.to_thread(core.shutdown)
+                    await core.aclose()
             if self._deaths > RESTARTS:
                 raise EngineError(f"{error.message} {self._deaths} times", hint=error.hint) from error
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 import gc
 import json
@@ -143,11 +144,13 @@ class Core:
             raise EngineError("vLLM aborted the request")
         return output
 
-    def shutdown(self) -> None:
+    async def aclose(self) -> None:
         """End vLLM's processes and wait for them; killed only if they do not go by themselves."""
-        self.llm.shutdown(timeout=30)
-        self._guard.release()
-        del self.llm
+        handler = self.llm.output_handler
+        await asyncio.to_thread(self.llm.shutdown, timeout=30)
+        if handler is not None:
+            await asyncio.wait([handler])
+        del self.llm, handler
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)  # of zmq contexts that vLLM leaves open
             gc.collect()  # its cycles would else be torn down at interpreter exit, which fails

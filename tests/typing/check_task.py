@@ -5,11 +5,11 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Literal, assert_type
 
-from curator.store import Store
 from pydantic import BaseModel
 
 from curator.engines.base import Engine
 from curator.pipeline import Curation, curate
+from curator.store import Store
 from curator.task import Classification, Solution, Task, classify, solve
 
 
