@@ -128,7 +128,7 @@ def main() -> None:
         else:
             table = report(asyncio.run(compare(url, given.rows, given.in_flight, given.repeats)))
     if given.json:
-        given.json.write_text(json.dumps({"command": " ".join(sys.argv), "results": table}, indent=2) + "\n")
+        given.json.write_text(json.dumps({"command": "python -m benchmarks.annotation " + " ".join(sys.argv[1:]), "results": table}, indent=2) + "\n")
     return None
 
 
