@@ -148,6 +148,7 @@ class Core:
         """End vLLM's processes and wait for them; killed only if they do not go by themselves."""
         handler = self.llm.output_handler
         await asyncio.to_thread(self.llm.shutdown, timeout=30)
+        self._guard.release()
         if handler is not None:
             await asyncio.wait([handler])
         del self.llm, handler
