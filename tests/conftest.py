@@ -8,6 +8,12 @@ from pathlib import Path
 import pytest
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    # vLLM leaves zmq contexts open when it shuts down; they are collected during whichever test comes next.
+    ours = r"ignore:Exception ignored in. <function Context.__del__:pytest.PytestUnraisableExceptionWarning"
+    config.addinivalue_line("filterwarnings", ours)
+
+
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"

@@ -278,7 +278,8 @@ def test_a_flush_that_fails_stops_the_run_until_one_succeeds(store, monkeypatch)
 def test_a_reader_that_takes_long_only_delays_a_flush(store, monkeypatch, caplog):
     monkeypatch.setattr(runs, "FLUSH_SECONDS", 0.01)
     monkeypatch.setattr(store._database, "wait", 0.05)
-    with caplog.at_level(logging.INFO), store.run("test", {}) as run:
+    # The command line sets the level of our own logger, in this process too where its tests ran before.
+    with caplog.at_level(logging.INFO, logger="curator"), store.run("test", {}) as run:
         with store._database.reading():
             run.append(decided("x"))
             deadline = time.monotonic() + 30
