@@ -128,7 +128,8 @@ def main() -> None:
         else:
             table = report(asyncio.run(compare(url, given.rows, given.in_flight, given.repeats)))
     if given.json:
-        given.json.write_text(json.dumps({"command": "python -m benchmarks.annotation " + " ".join(sys.argv[1:]), "results": table}, indent=2) + "\n")
+        command = " ".join(["python -m benchmarks.annotation", *sys.argv[1:]])
+        given.json.write_text(json.dumps({"command": command, "results": table}, indent=2) + "\n")
     return None
 
 

@@ -175,7 +175,8 @@ def main() -> None:
         found = crash(Job(engine, folder, given.in_flight), given.rows, given.kills)
     print("\n".join(f"{name:<28}{value}" for name, value in found.items()))
     if given.json:
-        given.json.write_text(json.dumps({"command": "python -m benchmarks.crash " + " ".join(sys.argv[1:]), "results": found}, indent=2) + "\n")
+        command = " ".join(["python -m benchmarks.crash", *sys.argv[1:]])
+        given.json.write_text(json.dumps({"command": command, "results": found}, indent=2) + "\n")
     return None
 
 
