@@ -21,6 +21,7 @@ from curator.confidence import Bools, Floats
 from curator.fields import ClosedField, ReasoningField
 from curator.parsing import MISSING
 from curator.prior import PriorEstimate
+from curator.store import LABELS
 from curator.task import Output, Task
 from curator.types import Json, JsonObject
 from curator.votes import VoteResult, vote, vote_correlation
@@ -33,19 +34,6 @@ AGREEMENT = "agreement"
 
 LOW_MASS = 0.1
 """Below this share of the vocabulary's probability, the model wanted to say something else."""
-
-LABEL_SCHEMA = pa.schema(
-    [
-        ("document_id", pa.string()),
-        ("field", pa.string()),
-        ("value", pa.string()),
-        ("confidence", pa.float64()),
-        ("basis", pa.string()),
-        ("probabilities", pa.list_(pa.float64())),
-        ("effective_votes", pa.float64()),
-        ("flags", pa.list_(pa.string())),
-    ]
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +188,7 @@ def _closed_table(item: ClosedField, page: Page, labeler: Labeler) -> pa.Table:
         pa.array(aggregated.effective_votes),
         pa.array(flags, type=pa.list_(pa.string())),
     ]
-    return pa.table([column.cast(kind.type) for column, kind in zip(columns, LABEL_SCHEMA, strict=True)], LABEL_SCHEMA)
+    return pa.table([column.cast(kind.type) for column, kind in zip(columns, LABELS, strict=True)], LABELS)
 
 
 def _flags(truncated: bool, low_mass: bool, flipped: bool, unanswered: bool) -> list[str]:
@@ -242,7 +230,7 @@ def sampled_labels(task: Task[Output], labeler: Labeler, tables: Iterable[pa.Tab
             if isinstance(kept, ReasoningField):
                 found = (_supporting(kept.name, *pair) for pair in zip(parsed, winners, strict=True))
                 rows.extend(_row(name, kept.name, text, None, "kept") for name, text in zip(ids, found, strict=True))
-        yield pa.Table.from_pylist(rows, LABEL_SCHEMA)
+        yield pa.Table.from_pylist(rows, LABELS)
 
 
 def _voted_rows(
