@@ -62,7 +62,7 @@ def start(folder: Path, adapter: str | None, dtype: str, settings: Mapping[str, 
         raise EngineError(
             f"vLLM cannot start with {folder.name}: {_first_line(error)}",
             hint="VLLM_LOGGING_LEVEL=INFO shows why; memory? set max_model_len, gpu_memory_utilization or "
-            "VLLM_CPU_KVCACHE_SPACE (GiB)",
+            "VLLM_CPU_KVCACHE_SPACE (GiB); a script needs `if __name__ == '__main__':`, since vLLM starts processes",
         ) from error
 
 
