@@ -16,7 +16,9 @@ import random
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import orjson
@@ -30,6 +32,7 @@ from curator.screening import Screening
 from curator.sources import open_source
 from curator.store import Store
 from curator.task import Classification, Task, classify
+from curator.types import TurnOrder
 
 INSTRUCTIONS: Mapping[str, str] = {
     "trec": "What kind of answer does the question ask for?",
@@ -54,10 +57,16 @@ def task_of(dataset: str, rows: Sequence[Mapping[str, str]], views: int) -> Task
     return classify(sorted({row["label"] for row in rows}), INSTRUCTIONS[dataset]).with_views(views)
 
 
+def ordered(task: Task[Classification], order: TurnOrder) -> Task[Classification]:
+    """The same task with what stands first in the prompt set."""
+    views = tuple(replace(view, template=replace(view.template, order=order)) for view in task.views)
+    return replace(task, views=views)
+
+
 async def run(engine: Engine, data: Path, dataset: str, options: argparse.Namespace) -> dict[str, object]:
     """Curate one dataset and write its cache; returns what it took."""
     rows = rows_of(data, dataset, options.rows)
-    task = task_of(dataset, rows, options.views)
+    task = ordered(task_of(dataset, rows, options.views), options.order)
     options.folder.mkdir(parents=True, exist_ok=True)
     corpus = options.folder / f"{dataset}.jsonl"
     corpus.write_bytes(b"\n".join(orjson.dumps({"id": row["id"], "text": row["text"]}) for row in rows))
@@ -94,6 +103,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("datasets", nargs="+", choices=sorted(INSTRUCTIONS))
     parser.add_argument("--rows", type=int, default=2000)
     parser.add_argument("--views", type=int, default=1)
+    parser.add_argument("--order", choices=get_args(TurnOrder), default="auto", help="what stands first in the prompt")
     parser.add_argument("--engine", default="vllm:wheel:qwen2.5-coder-0.5b")
     parser.add_argument("--settings", default='{"max_model_len": 2048}', help="engine settings as JSON")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import asdict
+from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,11 +21,13 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from cli.projection import Projection
-    from curator.annotate import Progress
     from curator.engines.base import Engine
     from curator.pipeline import Curation, Plan
     from curator.store import Store
     from curator.task import Task
+
+Job = Callable[..., Awaitable["Curation[BaseModel]"]]
+"""`curator.curate`, or a method that takes and returns the same."""
 
 GO_ON = "what was answered is kept; the same command goes on from there"
 
@@ -56,18 +59,27 @@ def curate(
     Does only what is missing: what was answered before is never sent again. Exits with 3 if some rows
     failed; they are asked again the next time where that may help.
     """
+    from curator.pipeline import curate as job
+
     task = session.task()
     if dry_run:
         return _dry_run(session, task, limit)
+    return carry_out(session, task, job, limit, ingest)
+
+
+def carry_out(session: Session, task: Task[BaseModel], job: Job, limit: int | None, ingest: bool) -> None:
+    """Run `job` with progress shown, and report what came out.
+
+    Raises: typer.Exit if some rows failed.
+    """
     with session.out.guarded():
-        result = _run(session, task, limit, ingest)
+        result = _run(session, task, job, limit, ingest)
     _report(session.out, result, session.engine_settings().currency)
     if result.progress.failed:
         raise typer.Exit(Exit.PARTIAL)
-    return None
 
 
-def _run(session: Session, task: Task[BaseModel], limit: int | None, ingest: bool) -> Curation[BaseModel]:
+def _run(session: Session, task: Task[BaseModel], job: Job, limit: int | None, ingest: bool) -> Curation[BaseModel]:
     from cli.interrupt import run
     from cli.progress import watch
     from curator.annotate import Progress
@@ -75,7 +87,7 @@ def _run(session: Session, task: Task[BaseModel], limit: int | None, ingest: boo
     progress, currency = Progress(), session.engine_settings().currency
     try:
         with watch(session.out, progress, currency=currency, per_row=requests_per_row(task)):
-            return run(_curate(session, task, progress, limit, ingest), session.out.complain)
+            return run(_work(session, task, partial(job, progress=progress), limit, ingest), session.out.complain)
     except (KeyboardInterrupt, BudgetExceededError):
         session.out.complain(f"stopped after {progress.sent:,} new answers: {GO_ON}")
         raise
@@ -85,11 +97,10 @@ def _run(session: Session, task: Task[BaseModel], limit: int | None, ingest: boo
         raise
 
 
-async def _curate(
-    session: Session, task: Task[BaseModel], progress: Progress, limit: int | None, ingest: bool
+async def _work(
+    session: Session, task: Task[BaseModel], job: Job, limit: int | None, ingest: bool
 ) -> Curation[BaseModel]:
     from cli.build import engine_of, source_of
-    from curator.pipeline import curate as run_pipeline
 
     settings = session.settings
     store = session.store(create=True)
@@ -99,7 +110,7 @@ async def _curate(
     async with aclosing(engine_of(session.engine_settings(), settings.budget)) as engine:
         plan = _plan(session, limit)
         try:
-            return await run_pipeline(task, engine, store, source=source, plan=plan, progress=progress)
+            return await job(task, engine, store, source=source, plan=plan)
         finally:
             if plan.reference is not None:
                 await plan.reference.aclose()
@@ -144,6 +155,8 @@ def _report(out: Output, result: Curation[BaseModel], currency: str) -> None:
     }
     out.facts(facts, title="Curation")
     out.rows(("field", "basis", "confidence"), _bases(report), title="What the confidences rest on")
+    if rounds := report.get("rounds"):
+        out.rows(("round", "labels that changed", "classes"), _rounds(rounds), title="Rounds")
     out.say(f"\ndataset version {version.version} has {version.rows:,} rows")
     out.say("next: goldless show dataset, goldless export, goldless status")
     return None
@@ -159,6 +172,18 @@ def _bases(report: JsonObject) -> Iterator[JsonObject]:
         if isinstance(found, dict):
             meaning = "calibrated" if found.get("calibrated") else "uncalibrated"
             yield {"field": name, "basis": found.get("basis"), "confidence": meaning}
+
+
+def _rounds(history: Json) -> Iterator[JsonObject]:
+    for found in history if isinstance(history, list) else ():
+        if isinstance(found, dict) and isinstance(fields := found["fields"], dict):
+            changed = found.get("churn")
+            classes = {name: field["classes"] for name, field in fields.items() if isinstance(field, dict)}
+            yield {
+                "round": found["round"],
+                "labels that changed": None if changed is None else f"{changed:.1%}",
+                "classes": "; ".join(show(counts) for counts in classes.values()),
+            }
 
 
 def _dry_run(session: Session, task: Task[BaseModel], limit: int | None) -> None:

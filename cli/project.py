@@ -47,6 +47,7 @@ labels = $labels
 # state = "Text: {state}"
 # question = "{instructions}\\nOptions:\\n{options}\\nAnswer with one of the options only."
 # letters = false               # list the options as A, B, C and read the letter
+# order = "auto"                # what stands first: question_first (rows share it), state_first (questions share it)
 
 [views]
 count = 1                       # 3 asks in three wordings and orders and averages: better, three times the cost

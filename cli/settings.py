@@ -11,7 +11,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt, SecretStr, model_validator
 
-from curator.types import Json, JsonObject
+from curator.types import Json, JsonObject, TurnOrder
 
 
 class Table(BaseModel):
@@ -96,6 +96,7 @@ class TemplateSettings(Table):
     described: str | None = None
     answer_prefix: str | None = None
     letters: bool | None = None
+    order: TurnOrder | None = None
 
 
 class ViewSettings(Table):

@@ -31,7 +31,7 @@ from curator.errors import (
     WeightsError,
 )
 from curator.records import AnnotationRecord, CompletionRecord
-from curator.requests import LongText, Work, annotation_id, check_capabilities, fitted_key, requests_of, shortened
+from curator.requests import PLAIN, Prompting, Work, check_capabilities, fitted_key, shortened
 from curator.task import Output, Task
 from curator.types import Completion, DecideRequest, Decisions, Document, GenerateRequest, Usage
 
@@ -102,29 +102,31 @@ async def annotate(
     engine: Engine,
     ledger: Ledger,
     *,
-    long_text: LongText = "keep_start",
+    prompting: Prompting = PLAIN,
     progress: Progress | None = None,
 ) -> Progress:
-    """Answer `task` for every document, `engine.concurrency` requests at a time.
+    """Answer `task` for every document, `engine.concurrency` requests at a time. `prompting` says what
+    examples stand before each, and what is done with a text that is too long.
 
     Raises: GoldlessError where every further row would fail the same way. What was answered until
     then is in the ledger; calling again goes on from there.
     """
     check_capabilities(task, engine)
-    return await _Annotator(task, engine, ledger, long_text, progress or Progress()).run(batches)
+    return await _Annotator(task, engine, ledger, prompting, progress or Progress()).run(batches)
 
 
 class _Annotator:
     def __init__(
-        self, task: Task[Output], engine: Engine, ledger: Ledger, long_text: LongText, progress: Progress
+        self, task: Task[Output], engine: Engine, ledger: Ledger, prompting: Prompting, progress: Progress
     ) -> None:
         self.task = task
         self.engine = engine
         self.ledger = ledger
-        self.long_text = long_text
+        self.prompting = prompting
+        self.long_text = prompting.long_text
         self.progress = progress
         self.identity: EngineIdentity = engine.identity
-        self.annotation_id = annotation_id(task, engine.identity)
+        self.annotation_id = prompting.annotation_id(task, engine.identity)
         self.waiting: dict[str, list[Work]] = {}
         # What was answered a moment ago may not be in the database yet, only in its journal.
         self.answered: OrderedDict[str, str | None] = OrderedDict()
@@ -183,7 +185,7 @@ class _Annotator:
         works = [
             Work(document.id, view, request, request_key(self.identity, request))
             for document in documents
-            for view, request in requests_of(self.task, document)
+            for view, request in self.prompting.requests(self.task, document)
         ]
         known = dict(self.ledger.known([work.key for work in works]))
         long_keys = [fitted_key(key, self.long_text) for key, error in known.items() if error == "context_length"]
@@ -282,7 +284,7 @@ class _Annotator:
         if error:
             self.progress.fail(error)
         self.progress.truncated += work.too_long and not error
-        return work.annotation(self.annotation_id, error, work.too_long)
+        return work.annotation(self.annotation_id, self.prompting.round, error, work.too_long)
 
 
 def _completion(

@@ -22,7 +22,7 @@ from curator.fields import ClosedField, ReasoningField
 from curator.parsing import MISSING
 from curator.prior import PriorEstimate
 from curator.store import LABELS
-from curator.task import Output, Task
+from curator.task import Output, Task, View
 from curator.types import Json, JsonObject
 from curator.votes import VoteResult, vote, vote_correlation
 
@@ -39,7 +39,8 @@ LOW_MASS = 0.1
 @dataclass(frozen=True, slots=True)
 class Page:
     """Answers of m documents: per closed field the log-probabilities (m, views, options), NaN where
-    missing, and the label mass (m, views), NaN where unknown."""
+    missing, and the label mass (m, views), NaN where unknown. With several shards the views of the
+    first stand first; a document has answers under those of its own shard only."""
 
     ids: tuple[str, ...]
     logprobs: Mapping[str, Floats]
@@ -82,10 +83,10 @@ class Labeler:
         return found
 
 
-def pages(task: Task[Output], tables: Iterable[pa.Table]) -> Iterator[Page]:
+def pages(task: Task[Output], tables: Iterable[pa.Table], shards: int = 1) -> Iterator[Page]:
     """The store's decision tables (ordered by document) as arrays, options in the task's order."""
     for table in _whole_documents(tables):
-        yield _page(task, table)
+        yield _page(task, table, task.views * shards)
 
 
 def _whole_documents(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
@@ -105,25 +106,26 @@ def _whole_documents(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
         yield held
 
 
-def _page(task: Task[Output], table: pa.Table) -> Page:
+def _page(task: Task[Output], table: pa.Table, asked: Sequence[View]) -> Page:
     names = table["document_id"].to_pylist()
     order = {name: i for i, name in enumerate(dict.fromkeys(names))}
     rows = np.fromiter((order[name] for name in names), dtype=np.int64, count=len(names))
     views = table["view"].to_numpy()
-    logprobs = {item.name: np.full((len(order), len(task.views), len(item.values)), np.nan) for item in task.closed}
-    mass = {item.name: np.full((len(order), len(task.views)), np.nan) for item in task.closed}
+    logprobs = {item.name: np.full((len(order), len(asked), len(item.values)), np.nan) for item in task.closed}
+    mass = {item.name: np.full((len(order), len(asked)), np.nan) for item in task.closed}
     answers, masses = table["logprobs"].to_pylist(), table["label_mass"].to_pylist()
     for index, (row, view) in enumerate(zip(rows, views, strict=True)):
-        if answers[index] is None or not 0 <= view < len(task.views):
+        if answers[index] is None or not 0 <= view < len(asked):
             continue
         for item, values, share in zip(task.closed, answers[index], masses[index], strict=True):
             if values is not None and len(values) == len(item.values):
                 logprobs[item.name][row, view] = values
                 mass[item.name][row, view] = np.nan if share is None else share
     for item in task.closed:
-        for view, asked in enumerate(task.views):
+        for number, view in enumerate(asked):
             # Shown position -> the task's option: what a view shuffled is put back.
-            logprobs[item.name][:, view] = logprobs[item.name][:, view][:, np.argsort(asked.permutation(item.question))]
+            shown = np.argsort(view.permutation(item.question))
+            logprobs[item.name][:, number] = logprobs[item.name][:, number][:, shown]
     cut = {name for name, flag in zip(names, table["truncated"].to_pylist(), strict=True) if flag}
     return Page(tuple(order), logprobs, mass, frozenset(cut))
 

@@ -22,7 +22,7 @@ from curator.confidence import Floats
 from curator.engines.base import EngineIdentity
 from curator.labeling import Labeler, Page, fit, in_sample, pages, vote_correlations
 from curator.prior import PriorEstimate, prior_from_audits
-from curator.requests import annotation_id
+from curator.requests import PLAIN, Prompting
 from curator.store import Audit, Store
 from curator.task import Output, Task
 from curator.types import Json
@@ -37,12 +37,14 @@ MIN_CHECKED = 20
 
 @dataclass(frozen=True, slots=True)
 class Answers(Generic[Output]):
-    """One engine's answers to a task, as the store has them, for the documents that `kept_by` keeps."""
+    """One engine's answers to a task under one prompting, as the store has them, for the documents that
+    `kept_by` keeps."""
 
     task: Task[Output]
     store: Store
     identity: EngineIdentity
     kept_by: str | None = None
+    prompting: Prompting = PLAIN
 
     @property
     def documents(self) -> int:
@@ -51,12 +53,16 @@ class Answers(Generic[Output]):
 
     def pages(self) -> Iterator[Page]:
         """The closed fields' answers."""
-        name = annotation_id(self.task, self.identity)
-        return pages(self.task, self.store.decisions(name, kept_by=self.kept_by))
+        tables = self.store.decisions(self._kept_under, kept_by=self.kept_by)
+        return pages(self.task, tables, len(self.prompting.shots))
 
     def samples(self) -> Iterator[pa.Table]:
         """The sampled fields' texts."""
-        return self.store.samples(annotation_id(self.task, self.identity), kept_by=self.kept_by)
+        return self.store.samples(self._kept_under, kept_by=self.kept_by)
+
+    @property
+    def _kept_under(self) -> str:
+        return self.prompting.annotation_id(self.task, self.identity)
 
 
 def learn(answers: Answers[Output], reference: EngineIdentity | None = None) -> Labeler:
@@ -73,7 +79,7 @@ def learn(answers: Answers[Output], reference: EngineIdentity | None = None) -> 
         labeler = fit(task, answers.pages(), answers.documents, _priors(answers, labeler, audited))
     calibrators = _calibrators(answers, labeler, audited, calibrate_with_audits)
     if reference is not None:
-        found = _enough(reference_answers(replace(answers, identity=reference)))
+        found = _enough(reference_answers(replace(answers, identity=reference, prompting=PLAIN)))
         by_reference = partial(calibrate_with_reference, reference=str(reference))
         calibrators = {**_calibrators(answers, labeler, found, by_reference), **calibrators}
     return replace(labeler, calibrators=calibrators, correlations=correlations)

@@ -23,7 +23,7 @@ from curator.engines.base import Engine
 from curator.errors import InputError
 from curator.labeling import Labeler, closed_labels, sampled_labels, uniform
 from curator.learning import Answers, learn
-from curator.requests import LongText, requests_of
+from curator.requests import LongText, Prompting, requests_of
 from curator.screening import Screening, screen
 from curator.selection import SelectionPolicy
 from curator.sources import Source
@@ -98,30 +98,30 @@ async def curate(
     started, counts, plan = time.monotonic(), progress or Progress(), plan or Plan()
     config: JsonObject = {"task": task.id, "engine": str(engine.identity), "plan": plan.describe()}
     with store.run("curate", config) as run, stage_span(CURATE, task=task.id):
-        store.save_task(task.id, task.spec)
-        added = await asyncio.to_thread(ingest, store, run, source) if source else None
-        screened = await asyncio.to_thread(screen, store, run, plan.screening)
-        if not screened["kept"]:
-            raise InputError(
-                f"there are no documents to label: {screened['documents']} in the store, none of them kept",
-                hint="ingest some, or loosen the filters: `goldless status` counts the reasons",
-            )
-        asked = time.monotonic()
-        await _annotate(task, engine, store, run, plan, counts)
-        asked = time.monotonic() - asked
-        answers = Answers(task, store, engine.identity, plan.screening.key)
-        labeler = await asyncio.to_thread(_learn, answers, plan)
-        await asyncio.to_thread(label, answers, run, labeler)
-        report: JsonObject = {
-            "ingested": None if added is None else orjson.loads(orjson.dumps(added)),
-            "screening": screened,
-            "annotation": {**describe(counts), "seconds": round(asked, 3)},
-            "fields": labeler.report(),
-        }
-        choice = asyncio.to_thread(choose, task, store, run, plan.selection, plan.balance_by, {**config, **report})
-        version, chosen = await choice
+        report = config | await prepare(task, store, run, source, plan)
+        answers = Answers(task, store, engine.identity, plan.screening.key, Prompting(long_text=plan.long_text))
+        report["annotation"] = await ask(answers, engine, run, plan, counts)
+        labeler = await asyncio.to_thread(teach, answers, plan)
+        report["fields"] = labeler.report()
+        version, chosen = await asyncio.to_thread(freeze, answers, run, labeler, plan, report)
     report |= {"selection": chosen, "seconds": round(time.monotonic() - started, 3)}
     return Curation(task, store, version, counts, report)
+
+
+async def prepare(task: Task[Output], store: Store, run: Run, source: Source | None, plan: Plan) -> dict[str, Json]:
+    """Save the task, add the source's documents, and screen all of them; returns the report of it.
+
+    Raises: InputError if no document is kept.
+    """
+    store.save_task(task.id, task.spec)
+    added = await asyncio.to_thread(ingest, store, run, source) if source else None
+    screened = await asyncio.to_thread(screen, store, run, plan.screening)
+    if not screened["kept"]:
+        raise InputError(
+            f"there are no documents to label: {screened['documents']} in the store, none of them kept",
+            hint="ingest some, or loosen the filters: `goldless status` counts the reasons",
+        )
+    return {"ingested": None if added is None else orjson.loads(orjson.dumps(added)), "screening": screened}
 
 
 def ingest(store: Store, run: Run, source: Source) -> IngestCounts:
@@ -144,15 +144,18 @@ def ingest(store: Store, run: Run, source: Source) -> IngestCounts:
             flush()
 
 
-async def _annotate(task: Task[Output], engine: Engine, store: Store, run: Run, plan: Plan, counts: Progress) -> None:
-    """All kept documents by the engine, then a uniform sample of them by the reference."""
+async def ask(answers: Answers[Output], engine: Engine, run: Run, plan: Plan, counts: Progress) -> JsonObject:
+    """Have all kept documents answered by the engine, then a uniform sample of them by the reference;
+    returns the report of it."""
+    task, store, prompting, started = answers.task, answers.store, answers.prompting, time.monotonic()
     key = plan.screening.key
     kept = store.count(key) if plan.limit is None else min(plan.limit, store.count(key))
-    counts.total = kept * len(list(requests_of(task, Document("", ""))))
+    counts.total = counts.done + kept * len(list(requests_of(task, Document("", ""))))
     try:
-        with stage_span("annotate", rows=kept):
+        with stage_span("annotate", rows=kept, round=prompting.round):
             documents = store.documents(kept_by=key, limit=plan.limit)
-            await annotate(documents, task, engine, run, long_text=plan.long_text, progress=counts)
+            await annotate(documents, task, engine, run, prompting=prompting, progress=counts)
+        seconds = round(time.monotonic() - started, 3)
         if plan.reference is not None:
             share = plan.reference_rows / max(kept, 1)
             sample = (
@@ -160,14 +163,25 @@ async def _annotate(task: Task[Output], engine: Engine, store: Store, run: Run, 
                 for batch in store.documents(kept_by=key, limit=plan.limit)
             )
             with stage_span("reference", rows=plan.reference_rows):
-                await annotate(sample, task, plan.reference, run, long_text=plan.long_text)
+                await annotate(sample, task, plan.reference, run, prompting=Prompting(long_text=plan.long_text))
     finally:
         run.flush()
+    return {**describe(counts), "seconds": seconds}
 
 
-def _learn(answers: Answers[Output], plan: Plan) -> Labeler:
+def teach(answers: Answers[Output], plan: Plan) -> Labeler:
+    """What the answers, audits and the reference teach about labels and confidence."""
     with stage_span("learn"):
         return learn(answers, plan.reference.identity if plan.reference else None)
+
+
+def freeze(
+    answers: Answers[Output], run: Run, labeler: Labeler, plan: Plan, report: JsonObject
+) -> tuple[DatasetVersion, JsonObject]:
+    """Write the labels, select rows, and freeze them as a dataset version that carries `report`; returns
+    it and the report of the selection."""
+    label(answers, run, labeler)
+    return choose(answers.task, answers.store, run, plan.selection, plan.balance_by, report)
 
 
 def label(answers: Answers[Output], run: Run, labeler: Labeler) -> int:

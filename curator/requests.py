@@ -1,4 +1,4 @@
-"""What is asked about one document: requests, their keys, and texts cut to fit."""
+"""What is asked about one document: requests, their keys, worked examples, and texts cut to fit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from curator.engines.base import Engine, EngineIdentity
 from curator.errors import InputError
 from curator.records import AnnotationRecord
 from curator.task import Output, Task
-from curator.types import DecideRequest, Document, GenerateRequest
+from curator.types import DecideRequest, Demonstration, Document, GenerateRequest
 
 Request = DecideRequest | GenerateRequest
 
@@ -21,6 +21,49 @@ SAMPLES_VIEW = -1
 LongText = Literal["keep_start", "keep_ends", "skip"]
 """What to do with a text that does not fit the model's context: keep its start, its start and end,
 or record it as failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompting:
+    """How the documents of one round are asked.
+
+    `shots` holds worked examples, one list per shard of the corpus; a document's hash says which shard
+    it is in. All documents of a shard share their examples as a prefix, which engines compute once.
+    Every shard counts as views of its own, since examples bring a label bias of their own.
+    """
+
+    round: int = 0
+    shots: tuple[tuple[Demonstration, ...], ...] = ((),)
+    long_text: LongText = "keep_start"
+
+    def shard(self, document_id: str) -> int:
+        """Which of the shards a document is in."""
+        return shard_of(document_id, len(self.shots))
+
+    def requests(self, task: Task[Output], document: Document) -> Iterator[tuple[int, Request]]:
+        """(view, request) for all that `task` asks about one document."""
+        if task.closed:
+            shard, views = self.shard(document.id), len(task.views)
+            for view in range(views):
+                yield shard * views + view, task.decide_request(document, view, self.shots[shard])
+        if task.sampled:
+            yield SAMPLES_VIEW, task.generate_request(document)
+
+    def annotation_id(self, task: Task[Output], identity: EngineIdentity) -> str:
+        """What the annotations of `task` by one engine under these examples are kept under. Two engines'
+        answers must never be mixed: each has a label bias of its own."""
+        asked = (identity, self.shots) if any(self.shots) else identity
+        digest = hashlib.blake2b(repr(asked).encode(), digest_size=4).hexdigest()
+        return f"{task.id}@{digest}"
+
+
+PLAIN = Prompting()
+"""No examples: the documents are asked as the task says."""
+
+
+def shard_of(document_id: str, shards: int) -> int:
+    """The shard of a document, by its id alone."""
+    return int.from_bytes(hashlib.blake2b(document_id.encode(), digest_size=8).digest()) % shards
 
 
 @dataclass(slots=True)
@@ -33,24 +76,14 @@ class Work:
     key: str
     too_long: bool = False
 
-    def annotation(self, task_id: str, error: str | None = None, truncated: bool = False) -> AnnotationRecord:
-        return AnnotationRecord(self.document_id, task_id, self.view, 0, self.key, error, truncated)
-
-
-def annotation_id(task: Task[Output], identity: EngineIdentity) -> str:
-    """What the annotations of `task` by one engine are kept under. Two engines' answers must never be
-    mixed: each has a label bias of its own."""
-    digest = hashlib.blake2b(repr(identity).encode(), digest_size=4).hexdigest()
-    return f"{task.id}@{digest}"
+    def annotation(self, asked: str, number: int, error: str | None, truncated: bool) -> AnnotationRecord:
+        """The record that links the document to the answer: of round `number`, kept under `asked`."""
+        return AnnotationRecord(self.document_id, asked, self.view, number, self.key, error, truncated)
 
 
 def requests_of(task: Task[Output], document: Document) -> Iterator[tuple[int, Request]]:
     """(view, request) for all that `task` asks about one document."""
-    if task.closed:
-        for view in range(len(task.views)):
-            yield view, task.decide_request(document, view)
-    if task.sampled:
-        yield SAMPLES_VIEW, task.generate_request(document)
+    return PLAIN.requests(task, document)
 
 
 def check_capabilities(task: Task[Output], engine: Engine) -> None:

@@ -54,7 +54,7 @@ PARAPHRASES = (
     Template(
         system="You sort texts into categories. You reply with the name of a category.",
         state='"""\n{state}\n"""',
-        question="{instructions}\nCategories:\n{options}\nCategory:",
+        question="{instructions}\nReply with one of these categories:\n{options}",
     ),
 )
 """Built-in wordings for `Task.with_views`; the votes of one model under them are dependent."""

@@ -18,6 +18,7 @@ JsonObject = dict[str, JsonValue]
 Role = Literal["system", "user", "assistant"]
 QuestionKind = Literal["predicate", "choice", "score"]
 Capability = Literal["decide", "generate"]
+TurnOrder = Literal["auto", "question_first", "state_first"]
 Readout = Literal["labels", "letters", "decisions", "systemone", "structured", "head", "scripted"]
 """How option probabilities were obtained: from the tokens of the labels, from letter codes, from a
 decision endpoint, from structured output, from a classification head, or from a script."""
@@ -96,6 +97,10 @@ class Template:
     {label} and {description}, `described` is used instead where an option has a description. With
     `letters` the options are listed under letter codes and the model answers with a letter;
     `option` may then use {code}. `answer_prefix` opens the assistant's turn.
+
+    `order` says what stands first in the user's turn. After `question_first` all rows share the
+    question as a prefix, which engines compute once; after `state_first` all questions about one
+    text share the text. `auto` takes the former for one question and the latter for several.
     """
 
     system: str = ""
@@ -105,6 +110,7 @@ class Template:
     described: str = "- {label}: {description}"
     answer_prefix: str = ""
     letters: bool = False
+    order: TurnOrder = "auto"
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from curator.errors import (
     ServerError,
 )
 from curator.records import AnnotationRecord, CompletionRecord
-from curator.requests import SAMPLES_VIEW
+from curator.requests import SAMPLES_VIEW, Prompting
 from curator.task import Task, classify, solve
 from curator.types import DecideRequest, Document
 
@@ -164,7 +164,7 @@ async def test_a_long_text_is_cut_to_fit_and_marked(tells, policy):
     ledger, engine = MemoryLedger(), SmallContext(decide=good)
     engine.tells = tells
     rows = [[Document("long", "a" * 500 + "z" * 500), Document("short", "b"), Document("twin", "a" * 500 + "z" * 500)]]
-    progress = await annotate(rows, TASK, engine, ledger, long_text=policy)
+    progress = await annotate(rows, TASK, engine, ledger, prompting=Prompting(long_text=policy))
     assert (progress.failed, progress.truncated) == (0, 2)
     assert {record.document_id: record.truncated for record in ledger.annotations} == {
         "long": True,
@@ -174,7 +174,7 @@ async def test_a_long_text_is_cut_to_fit_and_marked(tells, policy):
     cut = next(request.state for request in engine.requests if request.state != "b")
     assert 40 <= len(cut) <= 100
     assert cut.endswith("z") == (policy == "keep_ends")
-    again = await annotate(rows, TASK, engine, ledger, long_text=policy)
+    again = await annotate(rows, TASK, engine, ledger, prompting=Prompting(long_text=policy))
     assert (again.sent, again.reused, again.truncated) == (0, 3, 2)
     assert ledger.doubles == 0
 
@@ -182,11 +182,11 @@ async def test_a_long_text_is_cut_to_fit_and_marked(tells, policy):
 async def test_a_long_text_is_skipped_with_a_reason_where_asked():
     ledger, engine = MemoryLedger(), SmallContext(decide=good)
     rows = [[Document("long", "a" * 1000), Document("short", "b")]]
-    progress = await annotate(rows, TASK, engine, ledger, long_text="skip")
+    progress = await annotate(rows, TASK, engine, ledger, prompting=Prompting(long_text="skip"))
     assert progress.errors == {"context_length": 1}
-    assert (await annotate(rows, TASK, engine, ledger, long_text="skip")).sent == 0
+    assert (await annotate(rows, TASK, engine, ledger, prompting=Prompting(long_text="skip"))).sent == 0
     # Another policy asks again, and only for what the policy changes.
-    assert (await annotate(rows, TASK, engine, ledger, long_text="keep_start")).sent == 1
+    assert (await annotate(rows, TASK, engine, ledger, prompting=Prompting(long_text="keep_start"))).sent == 1
 
 
 async def test_an_engine_that_cannot_do_what_the_task_needs():

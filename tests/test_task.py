@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Literal
 
@@ -57,6 +58,25 @@ def test_demonstrations_stand_before_the_document():
     assert shown.content.startswith("Text: dull")
     assert (answer.role, answer.content) == ("assistant", "negative")
     assert asked.content.startswith("Text: A {great} film")
+
+
+def test_the_question_leads_where_it_is_the_only_one():
+    task = classify(["negative", "positive"], "How does it sound?")
+    request = task.decide_request(DOCUMENT, demonstrations=[Demonstration("dull", {"label": "negative"})])
+    shown, _, asked = render_messages(request, request.questions[0])
+    assert shown.content.startswith("How does it sound?")
+    assert shown.content.endswith("only.\n\nText: dull")
+    assert asked.content == "Text: A {great} film"
+
+
+@pytest.mark.parametrize(("order", "leads"), [("question_first", True), ("state_first", False)])
+def test_a_template_decides_what_stands_first(order, leads):
+    for task in (TASK, classify(["negative", "positive"], "Read the review.")):
+        view = View(replace(task.views[0].template, order=order))
+        request = replace(task, views=(view,)).decide_request(DOCUMENT)
+        for question in request.questions:
+            (message,) = render_messages(request, question)
+            assert message.content.startswith("Read the review." if leads else "Text: ")
 
 
 def test_the_id_changes_with_everything_that_is_asked_and_with_nothing_else():

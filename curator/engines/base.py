@@ -126,18 +126,34 @@ def fill(template: str, **values: str) -> str:
 
 
 def render_messages(request: DecideRequest, question: Question) -> tuple[Message, ...]:
-    """The chat messages that ask one question, the shared state before the question so that the
-    questions of one request share the longest prefix."""
+    """The chat messages that ask one question.
+
+    What many prompts have in common stands first, so that engines compute it once: the question and
+    the demonstrations where a request asks one question, else the state that the questions share.
+    """
     template = request.template
     asked = render_question(question, template)
-    messages = [Message("system", template.system)] if template.system else []
+    leads = question_leads(request)
     by_label = dict(zip(question.labels, scored_texts(question, template), strict=True))
+    messages = [Message("system", template.system)] if template.system else []
     for shown in request.demonstrations:
         if (answer := shown.answers.get(question.name)) is not None:
-            messages.append(Message("user", f"{fill(template.state, state=shown.state)}\n\n{asked}"))
+            messages.append(Message("user", _turn(template, asked, shown.state, leads)))
             messages.append(Message("assistant", template.answer_prefix + by_label[answer]))
-    messages.append(Message("user", f"{fill(template.state, state=request.state)}\n\n{asked}"))
+            asked = "" if leads else asked
+    messages.append(Message("user", _turn(template, asked, request.state, leads)))
     return tuple(messages)
+
+
+def question_leads(request: DecideRequest) -> bool:
+    """Whether the question stands before the state. Then it is asked once, before the first text."""
+    order = request.template.order
+    return order == "question_first" or (order == "auto" and len(request.questions) == 1)
+
+
+def _turn(template: Template, asked: str, state: str, leads: bool) -> str:
+    parts = (asked, fill(template.state, state=state))
+    return "\n\n".join(filter(None, parts if leads else reversed(parts)))
 
 
 def request_key(identity: EngineIdentity, request: DecideRequest | GenerateRequest) -> str:

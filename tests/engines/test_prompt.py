@@ -36,9 +36,9 @@ def test_the_preview_is_exactly_what_is_sent(tokenizer):
     request = DecideRequest("I {like} it", (QUESTION,), Template(system="Be brief.", state="Text: {state}"))
     (preview,) = prompter.preview(request)
     assert preview.prompt == (
-        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nText: I {like} it\n\nTone?\n"
-        "- positive: it is good\n- negative\n- mixed\nAnswer with one of the options only.<|im_end|>\n"
-        "<|im_start|>assistant\n"
+        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nTone?\n"
+        "- positive: it is good\n- negative\n- mixed\nAnswer with one of the options only.\n\nText: I {like} it"
+        "<|im_end|>\n<|im_start|>assistant\n"
     )
     assert preview.tokens == len(tokenizer.encode(preview.prompt, add_special_tokens=False))
     assert [label for label, _ in preview.scored] == ["positive", "negative", "mixed"]
@@ -72,7 +72,8 @@ def test_the_end_of_turn_is_what_the_chat_template_writes(tokenizer):
 def test_a_template_that_trims_or_refuses(tokenizer):
     tokenizer.chat_template = GEMMA
     prompter = Prompter(tokenizer, 1000)
-    assert "user\nx\n\nTone?" in prompter.preview(DecideRequest("  x", (QUESTION,)))[0].prompt
+    request = DecideRequest("x  ", (QUESTION,))
+    assert "only.\n\nx<end_of_turn>" in prompter.preview(request)[0].prompt
     with pytest.raises(TaskError, match="System role not supported"):
         prompter.preview(DecideRequest("x", (QUESTION,), Template(system="s")))
 
