@@ -22,10 +22,11 @@ CONFUSED = 8
 """Classes of the confusion matrix; with more, those that most errors are between."""
 _METHOD = """\
 Accuracy counts an unanswered row as wrong. Intervals are 95% percentile bootstrap intervals over rows (1,000
-resamples); differences are paired: both arms are scored on the same resampled rows. McNemar's test is exact. ECE has
-15 bins of equal width; Brier and NLL (nats) need a distribution over the options. Precision at 30% is the share of
-right answers among the most confident 30% of the rows. PGR = (student - weak) / (ceiling - weak) is given only where
-ceiling - weak exceeds both 5 points and 3 standard errors. Gold was read for this page and for nothing else."""
+resamples; exact binomial ones where all rows are right or all wrong); differences are paired: both arms are scored on
+the same resampled rows. McNemar's test is exact. ECE has 15 bins of equal width; Brier and NLL (nats) need a
+distribution over the options. Precision at 30% is the share of right answers among the most confident 30% of the
+rows. PGR = (student - weak) / (ceiling - weak) is given only where ceiling - weak exceeds both 5 points and 3 standard
+errors. Gold was read for this page and for nothing else."""
 
 
 def to_json(found: Evaluation) -> JsonObject:

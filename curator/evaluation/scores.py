@@ -207,7 +207,7 @@ def score(arm: Arm, gold: Ints, *, seed: int = 0) -> Scores:
     return Scores(
         len(gold),
         int(answered.sum()),
-        bootstrap(accuracy, arm.predicted, gold, seed=seed),
+        _accuracy(arm.predicted, gold, seed),
         bootstrap(macro_f1, arm.predicted, gold, seed=seed),
         float(sure[answered].mean()) if sure is not None and answered.any() else None,
         None if sure is None else ece(sure, correct),
@@ -216,6 +216,17 @@ def score(arm: Arm, gold: Ints, *, seed: int = 0) -> Scores:
         {} if sure is None else precision_at(sure, correct),
         () if sure is None else reliability(sure, correct),
     )
+
+
+def _accuracy(predicted: Ints, gold: Ints, seed: int) -> Interval:
+    """Accuracy with its bootstrap interval. Where all rows are right, or all wrong, every resample is
+    the same and the interval would be a point: then it is the exact binomial one (Clopper and Pearson
+    1934), which has a closed form there."""
+    found = bootstrap(accuracy, predicted, gold, seed=seed)
+    if 0.0 < found.value < 1.0:
+        return found
+    least = 0.025 ** (1 / len(gold))
+    return Interval(1.0, least, 1.0) if found.value else Interval(0.0, 0.0, 1.0 - least)
 
 
 def _filled(arm: Arm) -> Floats | None:
