@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
@@ -11,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.cli.conftest import Project
+from benchmarks.mock_server import MockServer
+from tests.cli.conftest import Project, serving
 
 
 def lines(path: Path, rows: list[dict]) -> Path:
@@ -27,11 +30,23 @@ def gold_rows(project: Project) -> list[dict]:
     return [{"id": f"d{i}", "label": truth(text)} for i, text in enumerate(project.texts)]
 
 
+@pytest.fixture(scope="module")
+def curated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """Forty labelled documents, and gold beside them."""
+    with serving(MockServer()) as server:
+        texts = [f"film number {i} was {'good' if i % 3 else 'dull'}" for i in range(40)]
+        made = Project(tmp_path_factory.mktemp("curated"), server.url, texts)
+        made.write()
+        made.ok("curate")
+        lines(made.folder / "gold.jsonl", gold_rows(made))
+        yield made
+
+
 @pytest.fixture
-def labelled(project: Project) -> Project:
-    project.ok("curate")
-    lines(project.folder / "gold.jsonl", gold_rows(project))
-    return project
+def labelled(curated: Project, tmp_path: Path) -> Project:
+    """A copy of it for one test."""
+    folder = shutil.copytree(curated.folder, tmp_path / "project")
+    return Project(folder, curated.url, list(curated.texts))
 
 
 def gold(project: Project) -> str:
@@ -254,6 +269,17 @@ def test_unknown_versions_fields_and_arms(labelled: Project) -> None:
     assert "is called 'labels' already" in fails(labelled, path, "--compare", f"labels={path}")
     assert "is a file that is read" in fails(labelled, path, "--out", path)
     assert "cannot be written" in fails(labelled, path, "--out", str(labelled.settings / "report.md"))
+
+
+def test_a_task_with_several_fields_needs_to_be_told_which(labelled: Project) -> None:
+    text = labelled.settings.read_text(encoding="utf-8")
+    second = '[task.fields.tone]\nkind = "choice"\nlabels = ["positive", "negative"]\n[engine]'
+    labelled.settings.write_text(text.replace("[engine]", second), encoding="utf-8")
+    labelled.ok("curate")
+    assert "the task has several fields hint: --field, one of label, tone" in fails(labelled, gold(labelled))
+    (found,) = labelled.json("evaluate", gold(labelled), "--field", "label")
+    assert (found["field"], found["rows"]) == ("label", 40)
+    assert "has no value column: 'tone' or 'value'" in fails(labelled, gold(labelled), "--field", "tone")
 
 
 def test_a_version_of_another_task(labelled: Project) -> None:
