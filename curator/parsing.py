@@ -82,6 +82,13 @@ def normalise_number(text: str, *, last: bool = False) -> str:
     return format(value.normalize(), "f") if value else "0"
 
 
+def read_value(field: Field, written: Json) -> Json:
+    """What a person or a file says about one field, normalised as a model's answer is; MISSING where
+    it is no option, number or date."""
+    whole = isinstance(written, float) and written.is_integer()
+    return _field_value(field, {field.name: int(written) if isinstance(written, float) and whole else written})
+
+
 def _field_value(field: Field, found: JsonObject) -> Json:
     if field.name not in found:
         return MISSING

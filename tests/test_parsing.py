@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from curator.fields import Reasoning, read_fields
-from curator.parsing import MISSING, last_object, normalise_number, normalise_text, parse_answer, parse_json
+from curator.parsing import (
+    MISSING,
+    last_object,
+    normalise_number,
+    normalise_text,
+    parse_answer,
+    parse_json,
+    read_value,
+)
 
 
 class Receipt(BaseModel):
@@ -84,3 +92,18 @@ def test_normalising_text_twice_changes_nothing(text):
 def test_any_text_at_all_is_read_without_a_crash(text):
     assert isinstance(last_object(text), dict)
     assert set(parse_json(text, FIELDS)) == {"total", "shop", "kind", "paid", "why"}
+
+
+@pytest.mark.parametrize(
+    ("written", "values"),
+    [
+        ("12.50", ["12.5", "12.50", MISSING, MISSING]),
+        (3.0, ["3", "3", MISSING, MISSING]),
+        (None, [MISSING, None, MISSING, MISSING]),
+        ("Fuel", [MISSING, "fuel", "fuel", MISSING]),
+        (True, [MISSING, "yes", MISSING, True]),
+        ([1], [MISSING, MISSING, MISSING, MISSING]),
+    ],
+)
+def test_a_written_value_is_read_as_an_answer_is(written, values):
+    assert [read_value(item, written) for item in FIELDS[:4]] == values

@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Unpack
@@ -43,7 +44,7 @@ from curator.sources.rows import RowMapper
 from curator.sources.streams import COMPRESSED, Part
 from curator.sources.texts import SUFFIXES, read_files, read_lines, text_files
 
-__all__ = ["BadRow", "Reading", "Row", "Source", "SourceSettings", "open_source"]
+__all__ = ["BadRow", "Reading", "Row", "Source", "SourceSettings", "open_source", "read_rows"]
 
 STDIN = "-"
 FileReader = Callable[[Part, Reading], Iterator[Row | BadRow]]
@@ -81,6 +82,16 @@ def open_source(uri: str | Path, **settings: Unpack[SourceSettings]) -> Source:
     mapper = RowMapper.of(reading)
     name = str(uri)
     return Source(name, reading, _readers(name, reading), mapper)
+
+
+def read_rows(uri: str | Path, **settings: Unpack[SourceSettings]) -> Iterator[Row | BadRow]:
+    """The rows of `uri` as they stand, of any columns: for tables that hold no documents.
+
+    Raises as `open_source` does, and SourceError for a file that cannot be read at all.
+    """
+    reading = replace(Reading.of(settings), text="")
+    for _, reader in _readers(str(uri), reading):
+        yield from reader()
 
 
 def _readers(uri: str, reading: Reading) -> list[NamedReader]:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from curator.errors import SourceError
 from curator.sources.base import BadRow, Reading, Row, check_columns
-from curator.sources.rows import RowMapper
+from curator.sources.rows import wanted_columns
 from curator.sources.streams import Part
 
 ROWS = 1024
@@ -62,7 +62,7 @@ def _damaged(part: Part, error: Exception) -> SourceError:
 
 def _columns(part: Part, reading: Reading, present: list[str]) -> list[str]:
     """The columns to decode, in the file's order."""
-    wanted = RowMapper.of(reading).wanted
+    wanted = wanted_columns(reading)
     check_columns(part.name, (*wanted, *(reading.columns or ())), present)
     if reading.columns is None:
         return present

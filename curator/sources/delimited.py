@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from curator.errors import ConfigError, SourceError
 from curator.sources.base import BadRow, Reading, Row, check_columns, excerpt
-from curator.sources.rows import RowMapper
+from curator.sources.rows import wanted_columns
 from curator.sources.streams import Part, text_bytes
 
 
@@ -71,7 +71,7 @@ def read_csv(part: Part, reading: Reading) -> Iterator[Row | BadRow]:
         records = csv.reader(lines, delimiter=_delimiter(part, reading), strict=True)
         csv.field_size_limit(max(csv.field_size_limit(), reading.max_row_bytes))
         header = _header(part, records)
-        _check_header(part, header, (*RowMapper.of(reading).wanted, *(reading.columns or ())))
+        _check_header(part, header, (*wanted_columns(reading), *(reading.columns or ())))
         yield from _records(lines, records, header)
 
 

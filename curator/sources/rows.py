@@ -106,6 +106,11 @@ def _shown(value: object) -> str:
     return value if isinstance(value, str) else orjson.dumps(json_safe(value)).decode()
 
 
+def wanted_columns(reading: Reading) -> tuple[str, ...]:
+    """The columns that a file cannot do without; none where no text is asked for."""
+    return RowMapper.of(reading).wanted if reading.text else ()
+
+
 @dataclass(frozen=True, slots=True)
 class RowMapper:
     """Raw rows to documents, as `reading` asks."""
@@ -131,7 +136,7 @@ class RowMapper:
         if reason or not isinstance(text, str):
             return BadRow(row.number, reason, excerpt(text if text is not None else dict(values)))
         meta = self._meta(row)
-        name = _id_text(values.get(self.id_column)) if self.id_column else ""
+        name = id_text(values.get(self.id_column)) if self.id_column else ""
         if name == "" and not self.reading.id:
             return Document(content_id(text, meta), text, meta)
         reason = _id_problem(name)
@@ -161,7 +166,7 @@ def _text_problem(text: object, limit: int) -> str:
     return _string_problem(text)
 
 
-def _id_text(value: object) -> str | None:
+def id_text(value: object) -> str | None:
     """An id as a string: "" where there is none, None for what cannot be one."""
     if isinstance(value, str):
         return value

@@ -13,12 +13,14 @@ import sys
 import zipfile
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from curator.errors import ConfigError, SourceError
-from curator.sources import Source, open_source
+from curator.sources import BadRow, Row, Source, open_source, read_rows
 from curator.types import Document, Reject
 
 NO_TEXT = "has no column 'text' (did you mean 'txet'? there is txet, stars)"
@@ -234,3 +236,17 @@ def test_real_messages_are_read_whole(shared_data: Path) -> None:
     source = open_source(str(shared_data / "sms_spam" / "*.jsonl"))
     found = documents(source)
     assert (len(found), len({document.id for document in found}), source.counts) == (5574, 5574, {})
+
+
+def test_rows_of_a_table_that_holds_no_texts(tmp_path: Path) -> None:
+    csv, parquet = tmp_path / "gold.csv", tmp_path / "gold.parquet"
+    csv.write_text("key,label\na,x\nb,y,z\n", encoding="utf-8")
+    pq.write_table(pa.table({"key": ["a"], "label": ["x"]}), parquet)
+    first, second = read_rows(csv)
+    assert isinstance(first, Row)
+    assert isinstance(second, BadRow)
+    assert (first.number, dict(first.values)) == (2, {"key": "a", "label": "x"})
+    assert (second.number, second.reason) == (3, "row.columns")
+    assert [dict(row.values) for row in read_rows(parquet) if isinstance(row, Row)] == [{"key": "a", "label": "x"}]
+    with pytest.raises(SourceError, match="does not exist"):
+        list(read_rows(tmp_path / "nowhere.csv"))

@@ -100,3 +100,11 @@ def test_an_unanswered_row_counts_as_wrong():
 def test_gold_of_another_length_is_refused():
     with pytest.raises(InputError, match="2 predictions for 3 gold labels"):
         evaluate(np.full((2, 2), 0.5), np.array([0, 1, 1]))
+
+
+def test_no_error_in_few_rows_is_not_certainty():
+    gold = np.zeros(40, dtype=np.int64)
+    perfect, hopeless = (evaluate(np.tile(row, (40, 1)), gold).accuracy for row in ([0.9, 0.1], [0.1, 0.9]))
+    # By hand: 0.025 ** (1 / 40) = exp(-3.6889 / 40) = 0.9119.
+    assert (perfect.low, perfect.value, perfect.high) == (pytest.approx(0.9119, abs=1e-4), 1.0, 1.0)
+    assert (hopeless.low, hopeless.value, hopeless.high) == (0.0, 0.0, pytest.approx(0.0881, abs=1e-4))
