@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli import audit, curate, data, demo, doctor, models, project, show
+from cli import audit, curate, data, demo, doctor, models, project, show, train
 from cli.failures import EXIT_HELP, version
 from cli.output import survive_any_terminal
 
@@ -18,9 +18,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-ORDER = ("init", "ingest", "preview", "curate", "status", "show", "why", "diff", "audit", "export", "doctor", "demo")
+ORDER: tuple[str, ...] = ("init", "ingest", "preview", "curate", "status", "show", "why", "diff", "audit", "export")
+ORDER += ("train", "doctor", "demo")
 """The commands as help lists them: in the order in which a person needs them."""
-for group in (project, data, curate, show, audit, models, doctor, demo):
+for group in (project, data, curate, show, audit, train, models, doctor, demo):
     group.register(app)
 app.registered_commands.sort(key=lambda found: ORDER.index(found.name or ""))
 

@@ -7,6 +7,7 @@ tokens of the whole step. Scaling them by the example's weight multiplies its lo
 
 from __future__ import annotations
 
+import logging
 import math
 import signal
 import threading
@@ -25,6 +26,8 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 from curator.errors import TrainingError
 from curator.training.checkpoints import PREFIX, Checkpoints, verify
 from curator.training.settings import SFTSettings, TrainingProgress
+
+log = logging.getLogger(__name__)
 
 Batch = dict[str, torch.Tensor]
 
@@ -104,7 +107,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: SFTConfig, state: TrainerState, control: TrainerControl, **given: object) -> None:
         if self._stop.is_set():
-            control.should_save = control.should_training_stop = True
+            self._end(control)
         elif state.global_step >= state.max_steps:
             # However many steps lie between evaluations, the last state is one of those to choose from.
             control.should_save = control.should_evaluate = True
@@ -121,7 +124,12 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         if self._report is not None:
             self._report(self._progress(state))
         if self._stop.is_set():
-            control.should_save = control.should_training_stop = True
+            self._end(control)
+
+    def _end(self, control: TrainerControl) -> None:
+        if not control.should_training_stop:
+            log.warning("stopping: a checkpoint is being saved (once more: leave at once)")
+        control.should_save = control.should_training_stop = True
 
     def on_evaluate(self, args: SFTConfig, state: TrainerState, control: TrainerControl, **given: object) -> None:
         losses = [entry["eval_loss"] for entry in state.log_history if "eval_loss" in entry]
