@@ -13,14 +13,16 @@ from cli.data import find_version
 from cli.output import duration, plain
 from cli.session import Session, command
 from curator.errors import ConfigError
+from curator.training.settings import SFTSettings
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from curator.store import ModelRecord
     from curator.training.examples import TrainingSet
-    from curator.training.settings import SFTSettings, TrainingProgress
+    from curator.training.settings import TrainingProgress
 
+DEFAULT = SFTSettings()
 GO_ON = "the same command goes on from there"
 
 
@@ -56,18 +58,22 @@ def train(
     method: Annotated[
         TrainMethod, typer.Option("--method", help="lora: an adapter; full: all weights.")
     ] = TrainMethod.LORA,
-    epochs: Annotated[int, typer.Option("--epochs", min=1, help="How often every row is seen.")] = 3,
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="How often every row is seen.")] = DEFAULT.epochs,
     learning_rate: Annotated[
         float | None, typer.Option("--learning-rate", help="By default 2e-4 for lora, 2e-5 for full.")
     ] = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Examples per step of the optimiser.")] = 16,
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", min=1, help="Examples per step of the optimiser.")
+    ] = DEFAULT.batch_size,
     micro_batch: Annotated[
         int, typer.Option("--micro-batch", min=1, help="Examples at a time through the model; fewer take less memory.")
-    ] = 8,
+    ] = DEFAULT.micro_batch,
     max_length: Annotated[
         int, typer.Option("--max-length", min=1, help="Longer examples (in tokens) are left out.")
-    ] = 1024,
-    seed: Annotated[int, typer.Option("--seed", help="Decides on the order and on the rows that validate.")] = 0,
+    ] = DEFAULT.max_length,
+    seed: Annotated[
+        int, typer.Option("--seed", help="Decides on the order and on the rows that validate.")
+    ] = DEFAULT.seed,
     merge: Annotated[
         bool, typer.Option("--merge", help="Also write a model of its own, adapter and base in one, to <out>-merged.")
     ] = False,
@@ -81,8 +87,6 @@ def train(
     The model learns to answer exactly what the engines ask. Weak labels that are held out decide on early
     stopping, never gold. A training that was stopped or killed goes on from its last checkpoint.
     """
-    from curator.training.settings import SFTSettings
-
     settings = SFTSettings(
         method=method.value,
         epochs=epochs,

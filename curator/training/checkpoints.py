@@ -79,7 +79,9 @@ def check_key(folder: Path, found: object, wanted: JsonObject) -> None:
 
 
 def verify(checkpoint: Path) -> None:
-    """Raises: WeightsError naming the file that is missing or damaged."""
+    """Raises: WeightsError if it was deleted, or naming the file that is missing or damaged."""
+    if not checkpoint.is_dir():
+        raise WeightsError(f"the checkpoint {checkpoint} was deleted", hint=RESTART)
     sums = _read(checkpoint / _WHOLE).get("sha256")
     for name, expected in (sums if isinstance(sums, dict) else {}).items():
         path = checkpoint / name

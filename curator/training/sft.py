@@ -23,6 +23,7 @@ from curator.engines.weights import Weights, resolve
 from curator.errors import WeightsError
 from curator.store import DatasetVersion, ModelRecord
 from curator.task import Output
+from curator.telemetry import stage_span
 from curator.training.card import card, display
 from curator.training.checkpoints import RESTART, Checkpoints, check_key
 from curator.training.examples import Examples, Split, TrainingSet, build
@@ -143,7 +144,7 @@ def fine_tune(
     checkpoints = Checkpoints(target / CHECKPOINTS, made.key)
     with data.store.run("train", {"folder": str(target), **made.key}) as run:
         last = checkpoints.begin()
-        with filling(target) as place:
+        with stage_span("train", rows=len(made.rows)), filling(target) as place:
             report = train(made.weights.path, made.examples, made.settings, checkpoints, (last, place), progress)
             if made.settings.method == "lora":
                 tidy_adapter(place, display(base))

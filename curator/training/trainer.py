@@ -104,6 +104,11 @@ class Watch(TrainerCallback):  # type: ignore[misc]
 
     def on_train_begin(self, args: SFTConfig, state: TrainerState, control: TrainerControl, **given: object) -> None:
         self._began, self.resumed_at = time.monotonic(), state.global_step
+        if state.best_global_step:
+            # By its name: the folder may have been moved since. transformers would forget one that is not there.
+            best = Path(args.output_dir) / f"{PREFIX}{state.best_global_step}"
+            verify(best)
+            state.best_model_checkpoint = str(best)
 
     def on_step_end(self, args: SFTConfig, state: TrainerState, control: TrainerControl, **given: object) -> None:
         if self._stop.is_set():

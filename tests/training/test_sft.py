@@ -196,6 +196,27 @@ def test_checkpoints_of_another_training_damaged_ones_and_deleted_ones_are_named
     assert fine_tune(data, base, folder, FAST, restart=True).report["resumed_at_step"] == 0
 
 
+def test_a_full_disk_at_the_end_costs_nothing(data, tiny_model, tmp_path, tuned, monkeypatch):
+    from curator.training import sft
+
+    def full(*given: object) -> str:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sft, "card", full)
+        with pytest.raises(WeightsError, match="No space left on device"):
+            fine_tune(data, str(tiny_model), tmp_path / "t", FAST)
+    assert fine_tune(data, str(tiny_model), tmp_path / "t", FAST).report["resumed_at_step"] == 12
+    assert same(tmp_path / "t", tuned[1])
+
+
+def test_the_best_checkpoint_is_missed_before_the_training_goes_on(data, tiny_model, tmp_path):
+    interrupted_at(4, data, tiny_model, tmp_path / "t")
+    shutil.rmtree(tmp_path / "t" / "checkpoints" / "checkpoint-3")
+    with pytest.raises(WeightsError, match="checkpoint-3 was deleted"):
+        fine_tune(data, str(tiny_model), tmp_path / "t", FAST)
+
+
 def test_a_folder_with_other_files_is_left_alone(data, tiny_model, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").touch()
