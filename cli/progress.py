@@ -1,4 +1,4 @@
-"""A curation run as it goes: a bar on a terminal, a plain line now and then elsewhere."""
+"""A run as it goes: a bar on a terminal, a plain line now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from cli.output import Output, amount, duration
 
@@ -20,6 +20,18 @@ EVERY = 10.0
 """Seconds between plain lines."""
 BAR_EVERY = 0.25
 """Seconds between redraws of the bar."""
+
+
+class Shown(Protocol):
+    """What is shown of a run: how much is done, of how much (None while that is not known), and all in one line."""
+
+    @property
+    def done(self) -> int: ...
+
+    @property
+    def total(self) -> int | None: ...
+
+    def line(self) -> str: ...
 
 
 @dataclass
@@ -36,6 +48,16 @@ class Pace:
     clock: Callable[[], float] = time.monotonic
     _first: tuple[float, int] | None = field(init=False, default=None)
     _last: tuple[float, int] = field(init=False, default=(0.0, 0))
+
+    @property
+    def done(self) -> int:
+        """Requests that are answered."""
+        return self.progress.done
+
+    @property
+    def total(self) -> int | None:
+        """Requests in all; None while their number is not known."""
+        return self.progress.total
 
     @property
     def fresh(self) -> int:
@@ -92,45 +114,50 @@ class Pace:
 @contextlib.contextmanager
 def watch(out: Output, progress: Progress, *, currency: str = "", per_row: int = 1) -> Iterator[None]:
     """Show `progress` on stderr while the block runs; nothing under `--quiet`."""
-    pace = Pace(progress, currency, per_row)
+    with showing(out, Pace(progress, currency, per_row)):
+        yield
+
+
+@contextlib.contextmanager
+def showing(out: Output, shown: Shown) -> Iterator[None]:
+    """Show anything that goes on in the same way."""
     if out.quiet:
         yield
     elif out.stderr.is_terminal and not out.stderr.is_dumb_terminal:
-        with _bar(out, pace):
+        with _bar(out, shown):
             yield
     else:
-        with _lines(out, pace):
+        with _lines(out, shown):
             yield
 
 
 @contextlib.contextmanager
-def _bar(out: Output, pace: Pace) -> Iterator[None]:
+def _bar(out: Output, pace: Shown) -> Iterator[None]:
     from rich.live import Live
 
     with Live(get_renderable=lambda: _drawn(pace), console=out.stderr, refresh_per_second=1 / BAR_EVERY):
         yield
 
 
-def _drawn(pace: Pace) -> RenderableType:
+def _drawn(pace: Shown) -> RenderableType:
     from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text
 
-    counts = pace.progress
-    bar = ProgressBar(total=counts.total, completed=counts.done, pulse=counts.total is None, width=16)
+    bar = ProgressBar(total=pace.total, completed=pace.done, pulse=pace.total is None, width=16)
     row = Table.grid(padding=(0, 1))
     row.add_column()
     row.add_column(no_wrap=True, overflow="ellipsis")
-    row.add_row(bar, Text(pace.line() if counts.done else "getting ready"))
+    row.add_row(bar, Text(pace.line() if pace.done else "getting ready"))
     return row
 
 
 @contextlib.contextmanager
-def _lines(out: Output, pace: Pace) -> Iterator[None]:
+def _lines(out: Output, pace: Shown) -> Iterator[None]:
     stop, said = threading.Event(), [""]
 
     def report() -> None:
-        if pace.progress.done and (line := pace.line()) != said[-1]:
+        if pace.done and (line := pace.line()) != said[-1]:
             out.say(line)
             said[:] = [line]
 

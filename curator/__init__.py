@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from curator.sources import open_source
     from curator.store import Audit, Store
     from curator.task import Classification, Solution, Task, View, classify, solve
+    from curator.training.examples import TrainingSet
+    from curator.training.merge import merge
+    from curator.training.settings import SFTSettings, TrainingProgress
+    from curator.training.sft import fine_tune
     from curator.types import Document, Price, Sampling, Template, Verdict
 
 __all__ = [
@@ -39,6 +43,7 @@ __all__ = [
     "Plan",
     "Price",
     "Reasoning",
+    "SFTSettings",
     "Sampling",
     "Screening",
     "ScriptedEngine",
@@ -47,12 +52,16 @@ __all__ = [
     "Store",
     "Task",
     "Template",
+    "TrainingProgress",
+    "TrainingSet",
     "Verdict",
     "View",
     "classify",
     "connect",
     "curate",
     "export_dataset",
+    "fine_tune",
+    "merge",
     "open_source",
     "solve",
     "to_dataset",
@@ -73,6 +82,10 @@ _HOMES = {
     "curator.sources": ("open_source",),
     "curator.store": ("Audit", "Store"),
     "curator.task": ("Classification", "Solution", "Task", "View", "classify", "solve"),
+    "curator.training.examples": ("TrainingSet",),
+    "curator.training.merge": ("merge",),
+    "curator.training.settings": ("SFTSettings", "TrainingProgress"),
+    "curator.training.sft": ("fine_tune",),
     "curator.types": ("Document", "Price", "Sampling", "Template", "Verdict"),
 }
 _MODULE = {name: module for module, names in _HOMES.items() for name in names}

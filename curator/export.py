@@ -81,10 +81,11 @@ def conversations(task: Task[Output], row: Row[Output]) -> Iterator[tuple[tuple[
             answer = template.answer_prefix + scored_texts(asked, template)[shown]
             yield render_messages(request, asked), answer
     if task.sampled:
-        yield task.generate_request(row.document).messages, _written(task, values)
+        yield task.generate_request(row.document).messages, written(task, values)
 
 
-def _written(task: Task[Output], values: JsonObject) -> str:
+def written(task: Task[Output], values: JsonObject) -> str:
+    """The sampled fields' values as the text that a model is to answer with."""
     wanted = {item.name: values.get(item.name) for item in task.sampled}
     if task.answer_format == "json":
         return orjson.dumps(wanted).decode()

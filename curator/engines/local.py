@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from curator.engines.adapters import check_adapter
 from curator.engines.base import EngineIdentity, Preview
 from curator.engines.prompt import Prompt, Prompter, readout
 from curator.engines.readout import Tokens, read, together
 from curator.engines.weights import Weights, fingerprint
-from curator.errors import WeightsError
 from curator.types import (
     Capability,
     Completion,
@@ -113,18 +113,17 @@ class LocalEngine(ABC):
 
 def local_identity(provider: str, spec: str, weights: Weights, adapter: str | None, dtype: str) -> EngineIdentity:
     """Who answers: a folder goes by its name, so that moving it changes nothing; the content by its hash. The
-    dtype belongs to the revision because it changes the log-probabilities."""
+    dtype belongs to the revision because it changes the log-probabilities.
+
+    Raises: WeightsError for what is no adapter, or does not fit the weights."""
     path = Path(spec).expanduser()
     return EngineIdentity(
         provider=provider,
         model=path.name if path.exists() else spec,
         revision=f"{weights.revision}:{dtype}",
-        adapter=_adapter(Path(adapter).expanduser()) if adapter else "",
+        adapter=_adapter(check_adapter(Path(adapter).expanduser(), weights)) if adapter else "",
     )
 
 
 def _adapter(folder: Path) -> str:
-    """Raises: WeightsError for what is no adapter."""
-    if not (folder / "adapter_config.json").is_file():
-        raise WeightsError(f"{folder} is no LoRA adapter", hint="pass the folder that peft saved")
     return f"{folder.name}@{fingerprint(folder)}"

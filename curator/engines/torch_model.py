@@ -48,6 +48,18 @@ class CausalModel(Protocol):
 
     def parameters(self) -> Iterator[torch.nn.Parameter]: ...
 
+    def to(self, target: str | torch.dtype) -> CausalModel: ...
+
+    def eval(self) -> CausalModel: ...
+
+    def save_pretrained(self, folder: Path) -> None: ...
+
+
+class AdaptedModel(CausalModel, Protocol):
+    """A model with a LoRA adapter on it."""
+
+    def merge_and_unload(self) -> CausalModel: ...
+
 
 Processor = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Maps the tokens so far and the next-token scores to new scores."""
@@ -88,19 +100,42 @@ def load(folder: Path, adapter: str | None, device: str | None, dtype: str) -> T
 
     Raises: WeightsError, ConfigError (dtype, device), MissingExtraError (adapters need peft).
     """
-    wanted = torch_dtype(dtype)
-    try:
-        with quiet():
-            model = AutoModelForCausalLM.from_pretrained(folder, dtype=wanted, local_files_only=True)
-            if adapter is not None:
-                model = _extra("peft", "a LoRA adapter").PeftModel.from_pretrained(model, adapter)
-    except (OSError, ValueError, KeyError) as error:
-        raise WeightsError(f"{folder} cannot be loaded by transformers: {error}") from error
+    model = read_model(folder, torch_dtype(dtype))
+    if adapter is not None:
+        model = put_on(adapter, model)
     target = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         return TorchModel(model.to(target).eval())
     except RuntimeError as error:
         raise ConfigError(f"the model cannot be put on device {target!r}: {error}", hint="device='cpu'") from error
+
+
+def read_model(folder: Path, dtype: torch.dtype) -> CausalModel:
+    """The model in `folder`, on the CPU. Raises: WeightsError."""
+    try:
+        with quiet():
+            model: CausalModel = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise WeightsError(f"{folder} cannot be loaded by transformers: {error}") from error
+    return model
+
+
+def put_on(adapter: str | Path, model: CausalModel) -> AdaptedModel:
+    """The model with a LoRA adapter on it.
+
+    Raises: WeightsError if the adapter is damaged or of another model; MissingExtraError.
+    """
+    try:
+        with quiet():
+            adapted: AdaptedModel = _extra("peft", "a LoRA adapter").PeftModel.from_pretrained(model, str(adapter))
+    except Exception as error:  # peft raises ValueError, RuntimeError (shapes), safetensors' own
+        if isinstance(error, MissingExtraError):
+            raise
+        first = str(error).strip().partition("\n")[0]
+        raise WeightsError(
+            f"the adapter {adapter} cannot be put on this model: {first}", hint="put it on the model it was trained on"
+        ) from error
+    return adapted
 
 
 def torch_dtype(name: str) -> torch.dtype:

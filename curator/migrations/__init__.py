@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import duckdb
 
 from curator.errors import StoreVersionError
-from curator.migrations import m0001_initial
+from curator.migrations import m0001_initial, m0002_trained_models
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,10 @@ class Migration:
     sql: str
 
 
-MIGRATIONS: tuple[Migration, ...] = (Migration(m0001_initial.NAME, m0001_initial.SQL),)
+MIGRATIONS: tuple[Migration, ...] = (
+    Migration(m0001_initial.NAME, m0001_initial.SQL),
+    Migration(m0002_trained_models.NAME, m0002_trained_models.SQL),
+)
 
 
 def schema_version(connection: duckdb.DuckDBPyConnection) -> int:

@@ -18,6 +18,7 @@ from curator.records import AnnotationRecord, CompletionRecord
 from curator.store.base import scratch_folder
 from curator.store.documents import DUPLICATE, DocumentPart
 from curator.store.labels import LABELS, LabelPart
+from curator.store.models import ModelPart
 from curator.store.people import PeoplePart
 from curator.store.records import (
     Audit,
@@ -26,6 +27,8 @@ from curator.store.records import (
     DatasetVersion,
     EngineUse,
     IngestCounts,
+    ModelKind,
+    ModelRecord,
     Rejection,
     RunInfo,
     StoreStatus,
@@ -48,6 +51,8 @@ __all__ = [
     "DatasetVersion",
     "EngineUse",
     "IngestCounts",
+    "ModelKind",
+    "ModelRecord",
     "Reject",
     "Rejection",
     "Run",
@@ -58,7 +63,7 @@ __all__ = [
 ]
 
 
-class Store(DocumentPart, LabelPart, DatasetPart, PeoplePart):
+class Store(DocumentPart, LabelPart, DatasetPart, ModelPart, PeoplePart):
     """A store at `path`, made if it is absent and `create`; an older one is migrated.
 
     `wait` is how many seconds a call waits for other processes before it raises StoreLockedError.

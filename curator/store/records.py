@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from curator.types import Json, JsonObject
+
+ModelKind = Literal["sft", "head", "classifier"]
+"""A fine-tuned language model, a head on frozen features, or a fine-tuned classifier."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,25 @@ class DatasetDiff:
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     changed: tuple[Change, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRecord:
+    """A model that was trained here. `base` is what it was made from, as `resolve` takes it, `revision`
+    the hash or commit of those weights; `sha256` is that of the trained weights in `path`; `report` holds
+    settings and metrics. The store fills in `created_at`."""
+
+    name: str
+    kind: ModelKind
+    base: str
+    revision: str
+    dataset_version: int
+    dataset_hash: str
+    path: str
+    sha256: str
+    report: JsonObject
+    run_id: str
+    created_at: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""Training: the only user of TRL and peft. Each module says what it trains."""
