@@ -93,7 +93,7 @@ def load(folder: Path, adapter: str | None, device: str | None, dtype: str) -> T
         with quiet():
             model = AutoModelForCausalLM.from_pretrained(folder, dtype=wanted, local_files_only=True)
             if adapter is not None:
-                model = _extra("peft", "a LoRA adapter").PeftModel.from_pretrained(model, adapter)
+                model = extra("peft", "a LoRA adapter").PeftModel.from_pretrained(model, adapter)
     except (OSError, ValueError, KeyError) as error:
         raise WeightsError(f"{folder} cannot be loaded by transformers: {error}") from error
     target = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -111,7 +111,7 @@ def torch_dtype(name: str) -> torch.dtype:
     raise ConfigError(f"dtype {name!r} is unknown", hint="bfloat16, float16 or float32")
 
 
-def _extra(module: str, what: str) -> ModuleType:
+def extra(module: str, what: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError:
@@ -205,8 +205,8 @@ class TorchModel:
         return sorted({prompter.end, *(own if isinstance(own, list) else [] if own is None else [own])})
 
     def _grammar(self, schema: JsonObject, prompter: Prompter) -> Processor:
-        xgrammar = _extra("xgrammar", "generating by a JSON schema with transformers")
-        _extra("xgrammar.contrib.hf", "generating by a JSON schema with transformers")
+        xgrammar = extra("xgrammar", "generating by a JSON schema with transformers")
+        extra("xgrammar.contrib.hf", "generating by a JSON schema with transformers")
         info = xgrammar.TokenizerInfo.from_huggingface(
             prompter.tokenizer, vocab_size=self._model.config.vocab_size, stop_token_ids=self._ends(prompter)
         )
