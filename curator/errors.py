@@ -16,6 +16,7 @@
     │   ├── ServerError            5xx, dropped or half-sent responses     (retryable)
     │   └── EngineTimeoutError     no answer in time                       (retryable)
     ├── BudgetExceededError        a cap on calls, tokens or money was reached
+    ├── TrainingError              a training that cannot go on (the loss is no number, out of memory)
     ├── WeightsError               weights that cannot be found, or whose sha256 is wrong
     ├── StoreError                 the database
     │   ├── StoreLockedError       another process has it                  (retryable)
@@ -120,6 +121,10 @@ class EngineTimeoutError(RetryableEngineError):
 
 class BudgetExceededError(GoldlessError):
     """A cap on calls, tokens or money was reached before the request was sent."""
+
+
+class TrainingError(GoldlessError):
+    """A training cannot go on."""
 
 
 class WeightsError(GoldlessError):

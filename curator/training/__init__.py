@@ -1,1 +1,1 @@
-"""Trainers: the only modules that train with torch, TRL or peft. They need `goldless[train]`."""
+"""Training: the only user of TRL and peft. Each module says what it trains."""
