@@ -189,3 +189,22 @@ def test_a_spec_that_names_no_head(tmp_path):
         connect(f"head:{tmp_path}/nowhere")
     with pytest.raises(ConfigError, match="unknown setting 'encodr' of the head engine"):
         connect(f"head:{tmp_path}", encodr="x")
+
+
+async def test_a_causal_model_is_tuned_on_whole_prompts_and_served(tiny_model, tmp_path):
+    pytest.importorskip("peft")
+    from curator.training.classifier import train_classifier
+    from curator.training.head_settings import TuneSettings
+    from curator.training.supervision import Supervision
+
+    texts = [f"{'good' if number % 2 else 'bad'} film {number}" for number in range(40)]
+    labels = ["yes" if number % 2 else "no" for number in range(40)]
+    field = replace(Supervision.of_labels(FUN, labels), template=Template(question="{instructions}"))
+    settings = TuneSettings(epochs=8, batch_size=8, learning_rate=5e-3, head_learning_rate=5e-3, lora_rank=4)
+    model = train_classifier(texts, [field], tmp_path, str(tiny_model), settings)
+    assert (model.encoder.pooling, model.heads[0].spec.template) == ("last", field.template)
+    engine = connect(f"head:{tmp_path}", device="cpu")
+    found = await asyncio.gather(*(engine.decide(DecideRequest(text, (FUN,))) for text in texts))
+    await engine.aclose()
+    right = [FUN.labels[one.answers[0].top] == label for one, label in zip(found, labels, strict=True)]
+    assert np.mean(right) > 0.9
