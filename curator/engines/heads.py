@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -93,7 +93,8 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class HeadModel:
-    """An encoder with its heads, one per question name. `revision` is a hash of everything that decides answers."""
+    """An encoder with its heads, one per question name. `revision` is a hash of everything that decides answers:
+    where the encoder lies, and how the heads were trained, does not."""
 
     encoder: HeadEncoder
     heads: tuple[Head, ...]
@@ -177,7 +178,13 @@ def load_heads(folder: Path) -> HeadModel:
     if (part := PARTS.get(spec.encoder.tuning)) and fingerprint(folder / part) != spec.encoder.tuned:
         raise WeightsError(f"{folder / part} is missing or not what was trained with these heads", hint=_AGAIN)
     heads = tuple(Head(item, head) for item, head in zip(spec.heads, _linear(file, spec.heads), strict=True))
-    return HeadModel(spec.encoder, heads, sha256_of(folder / SPEC)[:32])
+    return HeadModel(spec.encoder, heads, _revision(spec))
+
+
+def _revision(spec: _File) -> str:
+    asked = [(item.question, item.template) for item in spec.heads]
+    decides = [spec.sha256, replace(spec.encoder, weights=""), asked]
+    return hashlib.sha256(orjson.dumps(decides)).hexdigest()[:32]
 
 
 def _linear(file: Path, specs: Sequence[HeadSpec]) -> list[LinearHead]:

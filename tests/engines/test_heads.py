@@ -67,8 +67,12 @@ def test_the_revision_changes_with_weights_and_spec(folder, tmp_path):
     assert save_heads(tmp_path / "same", model()).revision == first.revision
     changed = replace(model(), heads=(Head(HeadSpec(FUN), linear(2, 7)),))
     assert save_heads(tmp_path / "other", changed).revision != first.revision
-    moved = replace(model(), encoder=replace(ENCODER, max_length=32))
-    assert save_heads(tmp_path / "third", moved).revision != first.revision
+    shorter = replace(model(), encoder=replace(ENCODER, max_length=32))
+    assert save_heads(tmp_path / "third", shorter).revision != first.revision
+    moved = replace(model(), encoder=replace(ENCODER, weights="/elsewhere"))
+    assert save_heads(tmp_path / "fourth", moved).revision == first.revision
+    reworded = Head(HeadSpec(replace(TONE, instructions="Mood?")), linear(3))
+    assert save_heads(tmp_path / "fifth", replace(model(), heads=(reworded,))).revision != first.revision
 
 
 def test_options_may_come_in_another_order(folder):
