@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from dataclasses import dataclass
@@ -49,7 +50,8 @@ class Checkpoints:
             torch.save(content, part)
             os.replace(part, self.path)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-            part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                part.unlink()
             raise TrainingError(
                 f"cannot write the checkpoint {self.path}: {error}", hint="free some space, or choose another folder"
             ) from error

@@ -23,7 +23,7 @@ from head_builders import FIELDS, KIND, SIZE, TEXTS, TONE, tiny_settings  # noqa
 from curator.engines import connect  # noqa: E402
 from curator.engines.encoder import Encoder  # noqa: E402
 from curator.engines.heads import load_heads  # noqa: E402
-from curator.errors import ConfigError, InputError, TrainingError, WeightsError  # noqa: E402
+from curator.errors import ConfigError, InputError, MissingExtraError, TrainingError, WeightsError  # noqa: E402
 from curator.training.classifier import train_classifier  # noqa: E402
 from curator.training.head_settings import HeadSettings  # noqa: E402
 from curator.training.losses import LossSettings  # noqa: E402
@@ -208,6 +208,21 @@ def test_out_of_memory_says_what_to_lower(tiny_encoder, tmp_path, monkeypatch, e
     with pytest.raises(TrainingError, match="out of memory") as raised:
         train_classifier(TEXTS, FIELDS, tmp_path, str(tiny_encoder), settings)
     assert "batch_size" in raised.value.hint
+
+
+def test_a_folder_that_cannot_be_written(tiny_encoder, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TrainingError, match="cannot write the checkpoint"):
+        train_classifier(TEXTS, FIELDS, tmp_path / "file", str(tiny_encoder), tiny_settings("full"))
+    with pytest.raises(WeightsError, match="cannot write the head"):
+        train_classifier(TEXTS, FIELDS, tmp_path / "file", str(tiny_encoder))
+
+
+def test_without_peft_the_message_says_what_to_install(tiny_encoder, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(MissingExtraError, match="tuning with LoRA needs peft") as raised:
+        train_classifier(TEXTS, FIELDS, tmp_path, str(tiny_encoder), tiny_settings("lora"))
+    assert "pip install peft" in raised.value.hint
 
 
 def test_full_tuning_needs_full_precision(tiny_encoder, tmp_path):

@@ -105,7 +105,7 @@ def test_settings_out_of_range(wrong):
     with pytest.raises(ConfigError):
         HeadSettings(**wrong)
     with pytest.raises(ConfigError):
-        TuneSettings(**(wrong if wrong != {"learning_rate": 0} else {"learning_rate": -1.0}))
+        TuneSettings(**wrong)
 
 
 def test_a_method_that_does_not_exist():
