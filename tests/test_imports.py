@@ -61,6 +61,8 @@ LAZY = ("duckdb", "pyarrow", "aiohttp", "numpy")
 FOREIGN_TELEMETRY = {"curator.telemetry", "cli.logs"}
 """`curator.telemetry` is the only user of the OpenTelemetry API; `cli.logs` sets up the SDK."""
 MODELS = (
+    "curator.engines.classifier",
+    "curator.engines.encoder",
     "curator.engines.torch_model",
     "curator.engines.transformers",
     "curator.engines.vllm",

@@ -127,7 +127,7 @@ def put_on(adapter: str | Path, model: CausalModel) -> AdaptedModel:
     """
     try:
         with quiet():
-            adapted: AdaptedModel = _extra("peft", "a LoRA adapter").PeftModel.from_pretrained(model, str(adapter))
+            adapted: AdaptedModel = extra("peft", "a LoRA adapter").PeftModel.from_pretrained(model, str(adapter))
     except Exception as error:  # peft raises ValueError, RuntimeError (shapes), safetensors' own
         if isinstance(error, MissingExtraError):
             raise
@@ -146,7 +146,7 @@ def torch_dtype(name: str) -> torch.dtype:
     raise ConfigError(f"dtype {name!r} is unknown", hint="bfloat16, float16 or float32")
 
 
-def _extra(module: str, what: str) -> ModuleType:
+def extra(module: str, what: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError:
@@ -240,8 +240,8 @@ class TorchModel:
         return sorted({prompter.end, *(own if isinstance(own, list) else [] if own is None else [own])})
 
     def _grammar(self, schema: JsonObject, prompter: Prompter) -> Processor:
-        xgrammar = _extra("xgrammar", "generating by a JSON schema with transformers")
-        _extra("xgrammar.contrib.hf", "generating by a JSON schema with transformers")
+        xgrammar = extra("xgrammar", "generating by a JSON schema with transformers")
+        extra("xgrammar.contrib.hf", "generating by a JSON schema with transformers")
         info = xgrammar.TokenizerInfo.from_huggingface(
             prompter.tokenizer, vocab_size=self._model.config.vocab_size, stop_token_ids=self._ends(prompter)
         )

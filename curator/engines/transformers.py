@@ -6,23 +6,18 @@ at the last position only. The model runs in one worker thread, results leave as
 
 from __future__ import annotations
 
-import asyncio
 import gc
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
 
+from curator.engines.batching import Batcher, Worker
 from curator.engines.local import LocalEngine, NextToken, local_identity
 from curator.engines.prompt import Prompter
 from curator.engines.readout import Tokens, common
 from curator.engines.torch_model import TorchModel, load, load_prompter, torch_dtype
 from curator.engines.weights import resolve
-from curator.errors import EngineError, GoldlessError
 from curator.types import GenerateRequest, Sample, Usage
-
-T = TypeVar("T")
 
 CONCURRENCY = 64
 """Requests in flight that give the micro-batches enough prompts of similar length."""
@@ -35,13 +30,12 @@ SLACK = 1.25
 """How much more per prompt a larger batch may cost: padding, and less in common."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class _Read:
-    """A prompt that waits for its next-token log-probabilities."""
+    """A prompt whose next-token log-probabilities are wanted."""
 
     ids: list[int]
     tokens: Tokens
-    answer: asyncio.Future[list[float]] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
 
 class TransformersEngine(LocalEngine):
@@ -67,38 +61,30 @@ class TransformersEngine(LocalEngine):
         super().__init__(local_identity("transformers", weights, found, adapter, dtype), CONCURRENCY)
         self._load_model = partial(load, found.path, adapter, device, dtype)
         self._load_prompter = partial(load_prompter, found.path, max_model_len)
-        self._batch_tokens = batch_tokens
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="goldless-transformers")
+        self._worker = Worker(str(self.identity))
+        self._reads = Batcher(
+            self._worker, lambda reads: choose([read.ids for read in reads], batch_tokens), self._read
+        )
         self._model: TorchModel | None = None
         self._prompter: Prompter | None = None
-        self._waiting: list[_Read] = []
-        self._pump: asyncio.Task[None] | None = None
 
     async def prompter(self) -> Prompter:
         if self._prompter is None:
-            self._prompter = await self._run(self._load_prompter)
+            self._prompter = await self._worker.run(self._load_prompter)
         return self._prompter
 
     async def next_token(self, ids: list[int], tokens: Tokens) -> NextToken:
-        read = _Read(ids, tokens)
-        self._waiting.append(read)
-        if self._pump is None or self._pump.done():
-            self._pump = asyncio.create_task(self._work())
-        return NextToken(await read.answer, Usage(input_tokens=len(ids)))
+        return NextToken(await self._reads.ask(_Read(ids, tokens)), Usage(input_tokens=len(ids)))
 
     async def sample(self, ids: list[int], request: GenerateRequest) -> tuple[list[Sample], Usage]:
         prompter = await self.prompter()
-        samples, tokens = await self._run(partial(self._generate, ids, request, prompter))
+        samples, tokens = await self._worker.run(partial(self._generate, ids, request, prompter))
         return samples, Usage(input_tokens=len(ids), output_tokens=tokens)
 
     async def aclose(self) -> None:
         """Free the model; what is in flight fails."""
-        if self._pump is not None:
-            self._pump.cancel()
-        for read in self._waiting:
-            read.answer.cancel()
-        self._waiting.clear()
-        await asyncio.to_thread(self._worker.shutdown)
+        self._reads.cancel()
+        await self._worker.aclose()
         self._model = self._prompter = None
         gc.collect()
 
@@ -108,47 +94,11 @@ class TransformersEngine(LocalEngine):
             self._model = self._load_model()
         return self._model
 
-    async def _run(self, work: Callable[[], T]) -> T:
-        """Run `work` in the worker thread.
-
-        Raises: EngineError for whatever torch and transformers raise (out of memory, kernels, shapes).
-        """
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._worker, work)
-        except GoldlessError:
-            raise
-        except Exception as error:
-            raise EngineError(f"{self.identity} failed: {type(error).__name__}: {error}") from error
-
-    async def _work(self) -> None:
-        """Run micro-batches until nobody waits."""
-        while batch := self._take():
-            try:
-                answers = await self._run(partial(self._read, batch))
-            except Exception as error:
-                for read in batch:
-                    if not read.answer.done():
-                        read.answer.set_exception(error)
-                continue
-            for read, answer in zip(batch, answers, strict=True):
-                if not read.answer.done():
-                    read.answer.set_result(answer)
-
-    def _read(self, batch: list[_Read]) -> list[list[float]]:
+    def _read(self, batch: Sequence[_Read]) -> list[list[float]]:
         return self._ready().next_logprobs([read.ids for read in batch], [read.tokens for read in batch])
 
     def _generate(self, ids: list[int], request: GenerateRequest, prompter: Prompter) -> tuple[list[Sample], int]:
         return self._ready().generate(ids, request, prompter)
-
-    def _take(self) -> list[_Read]:
-        """The read that waits longest, with those that go well with it."""
-        self._waiting = [read for read in self._waiting if not read.answer.done()]
-        if not self._waiting:
-            return []
-        chosen = set(choose([read.ids for read in self._waiting], self._batch_tokens))
-        batch = [read for place, read in enumerate(self._waiting) if place in chosen]
-        self._waiting = [read for place, read in enumerate(self._waiting) if place not in chosen]
-        return batch
 
 
 def choose(prompts: Sequence[Sequence[int]], most: int) -> list[int]:

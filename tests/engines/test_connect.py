@@ -53,7 +53,9 @@ def test_a_wrong_spec_says_how_to_mend_it(spec, settings, hint):
     assert raised.value.hint.startswith(hint)
 
 
-@pytest.mark.parametrize(("scheme", "extra"), [("vllm", "goldless[vllm]"), ("transformers", "goldless[local]")])
+@pytest.mark.parametrize(
+    ("scheme", "extra"), [("vllm", "goldless[vllm]"), ("transformers", "goldless[local]"), ("head", "goldless[local]")]
+)
 def test_a_missing_extra_is_named_with_its_command(monkeypatch, scheme, extra):
     real = builtins.__import__
 
@@ -65,7 +67,11 @@ def test_a_missing_extra_is_named_with_its_command(monkeypatch, scheme, extra):
     for name in [
         name
         for name in sys.modules
-        if name.startswith(("curator.engines.vllm", "curator.engines.transformers", "curator.engines.torch_model"))
+        if name.startswith(
+            tuple(
+                f"curator.engines.{part}" for part in ("vllm", "transformers", "torch_model", "encoder", "classifier")
+            )
+        )
     ]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(builtins, "__import__", without)
