@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
+from typing import TypeVar
 
 from curator.engines.adapters import check_adapter
 from curator.engines.base import EngineIdentity, Preview
@@ -23,6 +25,8 @@ from curator.types import (
     Sample,
     Usage,
 )
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,3 +131,17 @@ def local_identity(provider: str, spec: str, weights: Weights, adapter: str | No
 
 def _adapter(folder: Path) -> str:
     return f"{folder.name}@{fingerprint(folder)}"
+
+
+def once(load: Callable[[], T]) -> Callable[[], T]:
+    """`load`, made to run once for all threads that call it, also at the same time. One that failed is tried again."""
+    kept: list[T] = []
+    lock = Lock()
+
+    def loaded() -> T:
+        with lock:
+            if not kept:
+                kept.append(load())
+            return kept[0]
+
+    return loaded

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from curator.engines.batching import Batcher, Worker
-from curator.engines.local import LocalEngine, NextToken, local_identity
+from curator.engines.local import LocalEngine, NextToken, local_identity, once
 from curator.engines.prompt import Prompter
 from curator.engines.readout import Tokens, common
 from curator.engines.torch_model import TorchModel, load, load_prompter, torch_dtype
@@ -60,7 +60,7 @@ class TransformersEngine(LocalEngine):
         found = resolve(weights)
         super().__init__(local_identity("transformers", weights, found, adapter, dtype), CONCURRENCY)
         self._load_model = partial(load, found.path, adapter, device, dtype)
-        self._load_prompter = partial(load_prompter, found.path, max_model_len)
+        self._load_prompter = once(partial(load_prompter, found.path, max_model_len))
         self._worker = Worker(str(self.identity))
         self._reads = Batcher(
             self._worker, lambda reads: choose([read.ids for read in reads], batch_tokens), self._read

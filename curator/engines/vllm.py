@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from curator.engines.local import LocalEngine, NextToken, local_identity
+from curator.engines.local import LocalEngine, NextToken, local_identity, once
 from curator.engines.prompt import Prompter
 from curator.engines.readout import Tokens
 from curator.engines.torch_model import load_prompter
@@ -77,7 +77,7 @@ class VLLMEngine(LocalEngine):
         if max_model_len is not None:
             settings["max_model_len"] = max_model_len
         self._start = partial(_start, found.path, adapter, dtype, settings)
-        self._load_prompter = partial(load_prompter, found.path, max_model_len)
+        self._load_prompter = once(partial(load_prompter, found.path, max_model_len))
         self._prompter: Prompter | None = None
         self._starting: asyncio.Task[Core] | None = None
         self._deaths = 0
