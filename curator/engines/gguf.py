@@ -12,10 +12,13 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
+from threading import RLock
 
 from curator.errors import MissingExtraError, WeightsError
 
 log = logging.getLogger(__name__)
+
+_ONE_AT_A_TIME = RLock()
 
 
 def convert(gguf: Path, folder: Path, *, dtype: str = "bfloat16") -> None:
@@ -90,20 +93,24 @@ def dequantise(gguf: Path, folder: Path, *, dtype: str) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep transformers' progress bars and advice off the terminal."""
+    """Keep transformers' progress bars and advice off the terminal; one thread at a time.
+
+    Two that overlap would put back each other's streams, and stderr would stay silent for good.
+    """
     from transformers.utils import logging as noise
 
-    level = noise.get_verbosity()
-    noise.set_verbosity_error()
-    noise.disable_progress_bar()
-    try:
-        # Some bars are tqdm's own and can only be kept off by their stream.
-        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        noise.set_verbosity(level)
-        noise.enable_progress_bar()
+    with _ONE_AT_A_TIME:
+        level = noise.get_verbosity()
+        noise.set_verbosity_error()
+        noise.disable_progress_bar()
+        try:
+            # Some bars are tqdm's own and can only be kept off by their stream.
+            with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
+                warnings.simplefilter("ignore")
+                yield
+        finally:
+            noise.set_verbosity(level)
+            noise.enable_progress_bar()
 
 
 if __name__ == "__main__":

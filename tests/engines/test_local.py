@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+import threading
+import time
 
 import pytest
 
 from curator.engines import transformers, vllm
+from curator.engines.gguf import quiet
 from curator.engines.local import once
 
 
@@ -35,3 +39,19 @@ def test_what_failed_is_tried_again():
     with pytest.raises(ValueError, match="not yet"):
         loaded()
     assert [loaded(), loaded()] == ["there", "there"]
+
+
+def test_stderr_comes_back_after_two_threads_were_quiet():
+    before, entered = sys.stderr, threading.Barrier(2, timeout=10)
+
+    def load(pause: float) -> None:
+        entered.wait()
+        with quiet():
+            time.sleep(pause)
+
+    threads = [threading.Thread(target=load, args=(pause,)) for pause in (0.1, 0.3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sys.stderr is before
