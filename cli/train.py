@@ -12,6 +12,7 @@ import typer
 from cli.data import find_version
 from cli.output import duration, plain
 from cli.session import Session, command
+from cli.train_head import train_head
 from curator.errors import ConfigError
 from curator.training.settings import SFTSettings
 
@@ -31,6 +32,7 @@ class TrainMethod(StrEnum):
 
     LORA = "lora"
     FULL = "full"
+    HEAD = "head"
 
 
 def register(app: typer.Typer) -> None:
@@ -39,7 +41,7 @@ def register(app: typer.Typer) -> None:
         app,
         "train",
         example="goldless train --dry-run\ngoldless train --base wheel:smollm2-135m --out tuned\n"
-        "goldless train 3 --epochs 2 --merge",
+        "goldless train 3 --epochs 2 --merge\ngoldless train --method head --out tone",
     )(train)
 
 
@@ -50,13 +52,18 @@ def train(
     ] = "latest",
     base: Annotated[
         str | None,
-        typer.Option("--base", "-b", help="The weights to start from; by default those of the settings' engine."),
+        typer.Option(
+            "--base",
+            "-b",
+            help="The weights to start from; by default those of the settings' engine, of a head MiniLM.",
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The folder to write; by default named by version.")
     ] = None,
     method: Annotated[
-        TrainMethod, typer.Option("--method", help="lora: an adapter; full: all weights.")
+        TrainMethod,
+        typer.Option("--method", help="lora: an adapter; full: all weights; head: on a frozen encoder."),
     ] = TrainMethod.LORA,
     epochs: Annotated[int, typer.Option("--epochs", min=1, help="How often every row is seen.")] = DEFAULT.epochs,
     learning_rate: Annotated[
@@ -87,8 +94,13 @@ def train(
     The model learns to answer exactly what the engines ask. Weak labels that are held out decide on early
     stopping, never gold. A training that was stopped or killed goes on from its last checkpoint.
     """
+    data = _training_set(session, version)
+    if method is TrainMethod.HEAD:
+        if dry_run or merge or restart:
+            raise ConfigError("--dry-run, --merge and --restart are for lora and full", hint="leave them out")
+        return train_head(session, data, base, out, seed)
     settings = SFTSettings(
-        method=method.value,
+        method="lora" if method is TrainMethod.LORA else "full",
         epochs=epochs,
         learning_rate=learning_rate,
         batch_size=batch_size,
@@ -96,7 +108,6 @@ def train(
         max_length=max_length,
         seed=seed,
     )
-    data = _training_set(session, version)
     weights = base or _engine_weights(session)
     if dry_run:
         return _dry_run(session, data, weights, settings)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from curator.training.merge import merge
     from curator.training.settings import SFTSettings, TrainingProgress
     from curator.training.sft import fine_tune
+    from curator.training.stored import train_heads
     from curator.types import Document, Price, Sampling, Template, Verdict
 
 __all__ = [
@@ -65,6 +66,7 @@ __all__ = [
     "open_source",
     "solve",
     "to_dataset",
+    "train_heads",
     "wrap",
 ]
 
@@ -86,6 +88,7 @@ _HOMES = {
     "curator.training.merge": ("merge",),
     "curator.training.settings": ("SFTSettings", "TrainingProgress"),
     "curator.training.sft": ("fine_tune",),
+    "curator.training.stored": ("train_heads",),
     "curator.types": ("Document", "Price", "Sampling", "Template", "Verdict"),
 }
 _MODULE = {name: module for module, names in _HOMES.items() for name in names}

@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from cli.main import app
+from curator.store import Store
 from tests.cli.conftest import Project
 
 pytest.importorskip("trl")
@@ -113,3 +114,22 @@ def test_without_a_dataset_or_the_extra(project: Project, tiny_model: Path, monk
     done = train(project, tiny_model)
     assert done.exit_code == 2
     assert "pip install 'goldless[train]'" in done.stderr
+
+
+@pytest.mark.engine
+def test_a_head_is_trained_recorded_and_served(curated: Project) -> None:
+    folder = curated.folder / "tone"
+    (found,) = curated.json("train", "--method", "head", "--out", str(folder))
+    assert (found["kind"], found["name"], found["dataset_version"]) == ("head", "tone", 1)
+    assert found["report"]["fields"]["label"]["rows"] > 30
+    (kept,) = Store(curated.folder / "goldless.duckdb", create=False).models()
+    assert kept.sha256 == found["sha256"]
+    text = curated.settings.read_text()
+    spec = f'spec = "{curated.url}#mock?dialect=chat"'
+    assert spec in text
+    curated.settings.write_text(text.replace(spec, f'spec = "head:{folder}"'))
+    (report,) = curated.json("curate")
+    assert (report["annotation"]["sent"], report["rows"]) == (40, 40)
+    assert "load it: head:" in curated.ok("train", "--method", "head", "--out", str(curated.folder / "again")).stderr
+    refused = curated.run("train", "--method", "head", "--merge")
+    assert "are for lora and full" in refused.stderr
