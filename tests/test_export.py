@@ -61,8 +61,8 @@ async def test_trl_rows_ask_what_the_task_asks(tmp_path):
     assert first["prompt"] == [
         {
             "role": "user",
-            "content": "Text: win a prize now\n\nWhat is this message?\nOptions:\n- ham\n- spam\n"
-            "Answer with one of the options only.",
+            "content": "What is this message?\nOptions:\n- ham\n- spam\n"
+            "Answer with one of the options only.\n\nText: win a prize now",
         }
     ]
     assert first["completion"] == [{"role": "assistant", "content": "spam"}]

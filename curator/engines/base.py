@@ -152,8 +152,10 @@ def question_leads(request: DecideRequest) -> bool:
 
 
 def _turn(template: Template, asked: str, state: str, leads: bool) -> str:
-    parts = (asked, fill(template.state, state=state))
-    return "\n\n".join(filter(None, parts if leads else reversed(parts)))
+    shown = fill(template.state, state=state)
+    if not leads:
+        return f"{shown}\n\n{asked}"
+    return f"{asked}\n\n{shown}" if asked else shown
 
 
 def request_key(identity: EngineIdentity, request: DecideRequest | GenerateRequest) -> str:

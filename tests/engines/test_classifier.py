@@ -115,7 +115,7 @@ async def test_a_causal_model_reads_the_whole_prompt(tiny_model, tmp_path):
     engine = connect(f"head:{folder}", device="cpu")
     request = DecideRequest("a good film", (TONE, FUN))
     prompts = [preview.prompt for preview in await engine.preview(request)]
-    assert prompts[0] == "<|im_start|>user\na good film\n\nTone?<|im_end|>\n<|im_start|>assistant\n"
+    assert prompts[0] == "<|im_start|>user\nTone?\n\na good film<|im_end|>\n<|im_start|>assistant\n"
     assert prompts[1] == "a good film"
     found = await engine.decide(request)
     expected = linear(3).logprobs(Encoder(str(tiny_model), device="cpu").encode(prompts))

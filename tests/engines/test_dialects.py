@@ -307,5 +307,5 @@ async def test_the_body_stays_json_whatever_the_state():
     async with MockServer() as server:
         engine = HTTPEngine(server.url, "m", dialect="chat")
         for preview in await engine.preview(DecideRequest('"}\\', (MOOD,))):
-            assert orjson.loads(preview.prompt)["messages"][-1]["content"].startswith('"}\\\n\nWhat is the mood?')
+            assert orjson.loads(preview.prompt)["messages"][-1]["content"].endswith('only.\n\n"}\\')
         await engine.aclose()

@@ -83,7 +83,7 @@ def test_a_template_shows_the_question_up_to_the_answer(tiny_model, encoder):
     question = Question("tone", "choice", "Tone?", (Option("good"), Option("bad")))
     causal = Encoder(str(tiny_model), device="cpu")
     (prompt,) = causal.render(["dull"], question, Template(question="{instructions}", answer_prefix="It is "))
-    assert prompt == "<|im_start|>user\ndull\n\nTone?<|im_end|>\n<|im_start|>assistant\nIt is "
+    assert prompt == "<|im_start|>user\nTone?\n\ndull<|im_end|>\n<|im_start|>assistant\nIt is "
     assert encoder.render(["dull"], question, None) == ["dull"]
 
 

@@ -173,7 +173,7 @@ async def test_chat_asks_for_letters_where_labels_begin_alike(engines):
     assert result.answers[0].readout == "letters"
     assert result.answers[0].probabilities == pytest.approx(distribution(content, ["A", "B", "C"]))
     assert "B. card late" in content
-    assert content.endswith("Answer with the letter of one option only.")
+    assert content.endswith("Answer with the letter of one option only.\n\nhelp")
 
 
 async def test_chat_asks_for_structured_output_where_letters_run_out(engines):
@@ -257,7 +257,7 @@ async def test_a_plain_model_gets_its_messages_joined(engines):
         result = await engine.decide(ask())
         preview = (await engine.preview(ask()))[0]
     assert result.answers[0].readout == "labels"
-    assert preview.prompt.endswith("Answer with one of the options only.\n\n")
+    assert preview.prompt.endswith("Answer with one of the options only.\n\na fine day\n\n")
 
 
 async def test_one_session_serves_rows_with_quotes_braces_and_any_language(engines):

@@ -64,7 +64,7 @@ def chat(user: str) -> str:
 async def test_the_log_probabilities_are_the_models_own(engine, plain):
     assert isinstance(engine, Engine)
     answers = await engine.decide(DecideRequest("I like it", (SENTIMENT,), SHORT))
-    expected = plain(chat("I like it\n\nTone? positive\nnegative\nmixed"))
+    expected = plain(chat("Tone? positive\nnegative\nmixed\n\nI like it"))
     (decision,) = answers.answers
     first = [tokens[0] for _, tokens in (await engine.preview(DecideRequest("x", (SENTIMENT,), SHORT)))[0].scored]
     assert decision.logprobs == pytest.approx([expected[token] for token in first], abs=1e-4)
@@ -107,8 +107,8 @@ async def test_letters_demonstrations_and_an_opened_answer(engine, plain):
     (preview,) = await engine.preview(request)
     options = "A=positive\nB=negative\nC=mixed"
     assert preview.prompt == (
-        f"<|im_start|>user\nso good\n\n{options}<|im_end|>\n<|im_start|>assistant\nIt is A<|im_end|>\n"
-        + chat(f"meh\n\n{options}")
+        f"<|im_start|>user\n{options}\n\nso good<|im_end|>\n<|im_start|>assistant\nIt is A<|im_end|>\n"
+        + chat("meh")
         + "It is "
     )
     decision = (await engine.decide(request)).answers[0]
@@ -251,7 +251,7 @@ async def test_a_model_without_chat_template_gets_messages_joined_by_blank_lines
     template = Template(system="Label.", question="{options}", option="{label}")
     request = DecideRequest("x", (SENTIMENT,), template)
     (preview,) = await engine.preview(request)
-    assert preview.prompt == "Label.\n\nx\n\npositive\nnegative\nmixed\n\n"
+    assert preview.prompt == "Label.\n\npositive\nnegative\nmixed\n\nx\n\n"
     assert (await engine.decide(request)).answers[0].label_mass > 0
     await engine.aclose()
 

@@ -5,6 +5,7 @@ import pytest
 from store_builders import corpus, dataset_table, decided, failed, generated, key_of, labels_table, link
 
 from curator.errors import InputError
+from curator.migrations import MIGRATIONS
 from curator.store import Audit, Rejection
 from curator.types import Document, Verdict
 
@@ -31,7 +32,7 @@ def test_status_of_an_empty_store(store):
     assert (status.documents, status.completions, status.cost, status.unpriced) == (0, 0, None, 0)
     assert (status.rejects, status.failures, status.labels, status.datasets) == ({}, {}, {}, ())
     assert status.running is None
-    assert status.schema_version == 1
+    assert status.schema_version == len(MIGRATIONS)
     assert status.size_bytes == store.path.stat().st_size
 
 

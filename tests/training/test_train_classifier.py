@@ -119,7 +119,7 @@ def test_a_training_that_was_killed_goes_on_and_ends_the_same(tiny_encoder, tmp_
     whole = train_classifier(TEXTS, FIELDS, tmp_path / "whole", str(tiny_encoder), tiny_settings(method))
     killed(tiny_encoder, tmp_path / "killed", method, checkpoint=4)
     assert (tmp_path / "killed" / FILE).is_file()
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", logger="curator"):
         resumed = train_classifier(TEXTS, FIELDS, tmp_path / "killed", str(tiny_encoder), tiny_settings(method))
     assert "going on from step" in caplog.text
     for one, other in zip(whole.heads, resumed.heads, strict=True):
