@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import aclosing
-from dataclasses import asdict
 from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.dry_run import say_what_it_takes
 from cli.failures import Exit
-from cli.output import Output, amount, duration, plain, show
+from cli.output import Output, amount, plain, show
 from cli.session import Session, command
 from curator.errors import BudgetExceededError, GoldlessError, InputError
 from curator.types import Document, Json, JsonObject
@@ -20,10 +20,8 @@ from curator.types import Document, Json, JsonObject
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from cli.projection import Projection
     from curator.engines.base import Engine
     from curator.pipeline import Curation, Plan
-    from curator.store import Store
     from curator.task import Task
 
 Job = Callable[..., Awaitable["Curation[BaseModel]"]]
@@ -63,7 +61,7 @@ def curate(
 
     task = session.task()
     if dry_run:
-        return _dry_run(session, task, limit)
+        return say_what_it_takes(session, task, limit)
     return carry_out(session, task, job, limit, ingest)
 
 
@@ -184,59 +182,6 @@ def _rounds(history: Json) -> Iterator[JsonObject]:
                 "labels that changed": None if changed is None else f"{changed:.1%}",
                 "classes": "; ".join(show(counts) for counts in classes.values()),
             }
-
-
-def _dry_run(session: Session, task: Task[BaseModel], limit: int | None) -> None:
-    import anyio
-
-    from cli.build import engine_of, price_of
-    from cli.projection import project
-
-    given = session.engine_settings()
-    store = session.store() if session.location.exists() else None
-    documents, screened = _documents(session, store)
-
-    async def count() -> Projection:
-        async with aclosing(engine_of(given)) as engine:
-            return await project(task, engine, _head(documents, limit), store, price_of(given))
-
-    with session.out.guarded():
-        found = anyio.run(count)
-    if session.out.json:
-        return session.out.emit({**plain(found), "screened": screened})
-    _show_projection(session.out, found, given.currency, screened)
-    return None
-
-
-def _show_projection(out: Output, found: Projection, currency: str, screened: bool) -> None:
-    facts = asdict(found) | {"seconds": None, "exact_tokens": None, "time": duration(found.seconds)}
-    facts["cost"] = amount(found.cost, currency)
-    facts["tokens"] = "counted on a sample" if found.exact_tokens else "estimated from characters"
-    if not screened:
-        facts["documents"] = f"{found.documents:,} (before duplicates and filters)"
-    out.facts({name: value for name, value in facts.items() if value is not None}, title="This would take")
-    if not screened:
-        out.say("duplicates and what the filters reject are still counted: a run removes them first")
-    if found.seconds is None:
-        out.say("the time is not known before a run: goldless curate --limit 50")
-
-
-def _documents(session: Session, store: Store | None) -> tuple[Iterator[Sequence[Document]], bool]:
-    """The documents that would be labelled, and whether duplicates and filters have been applied to
-    all of them: the store's that are kept, or the source's before ingest."""
-    from cli.build import screening_of, source_of
-
-    if store is not None and (total := store.count()):
-        key = screening_of(session.settings, session.config.parent).key
-        return store.documents(kept_by=key), store.judged(key) == total
-    return source_of(session.settings, session.config.parent).batches(), False
-
-
-def _head(batches: Iterator[Sequence[Document]], limit: int | None) -> Iterator[Sequence[Document]]:
-    if limit is None:
-        return batches
-    documents = islice(chain.from_iterable(batches), limit)
-    return iter([list(documents)])
 
 
 def preview(

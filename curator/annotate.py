@@ -105,8 +105,7 @@ async def annotate(
     prompting: Prompting = PLAIN,
     progress: Progress | None = None,
 ) -> Progress:
-    """Answer `task` for every document, `engine.concurrency` requests at a time. `prompting` says what
-    examples stand before each, and what is done with a text that is too long.
+    """Answer `task` for every document as `prompting` says, `engine.concurrency` requests at a time.
 
     Raises: GoldlessError where every further row would fail the same way. What was answered until
     then is in the ledger; calling again goes on from there.
