@@ -3,8 +3,8 @@
     python -m benchmarks.crash --kills 20 --json out.json
     python -m benchmarks.crash --engine transformers:wheel:smollm2-135m --rows 600 --kills 20
 
-A child process curates; it is killed a random number of requests after it began to send, and started
-again, until it has been killed `--kills` times; then it may finish. Every request is noted in a file
+A child process curates; it is killed a random number of answers after it began, and started again, until
+it has been killed `--kills` times; then it may finish. Every request is noted in a file
 before it is sent. A kill may cost what was in flight (`--in-flight`), and nothing else.
 """
 
@@ -148,7 +148,8 @@ def crash(job: Job, rows: int, kills: int) -> dict[str, object]:
     repeats: list[int] = []
     share = max(2, rows // (kills + 1))
     while len(repeats) < kills:
-        killed, again = kill_after(job, random.randint(1, share))
+        # As many as may be in flight are noted before the first answer: a kill among them would hit the start only.
+        killed, again = kill_after(job, job.in_flight + random.randint(1, share))
         if not killed:
             raise SystemExit(f"{job.engine} finished after {len(repeats)} kills: more --rows")
         repeats.append(again)
