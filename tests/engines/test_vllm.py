@@ -62,6 +62,19 @@ async def test_nothing_phones_home(tiny_model, monkeypatch):
     await engine.aclose()
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize(("cores", "reserved"), [(2, "0"), (64, None)])
+async def test_few_cores_all_compute(tiny_model, monkeypatch, cores, reserved):
+    monkeypatch.setenv("VLLM_CPU_NUM_OF_RESERVED_CPU", "1")  # so that it is put back as it was
+    monkeypatch.delenv("VLLM_CPU_NUM_OF_RESERVED_CPU")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(cores)), raising=False)
+    engine = VLLMEngine(str(tiny_model), no_such_setting=1)
+    with pytest.raises(ConfigError):
+        await engine.decide(DecideRequest("x", (ANSWER,)))
+    assert os.environ.get("VLLM_CPU_NUM_OF_RESERVED_CPU") == reserved
+    await engine.aclose()
+
+
 @pytest.mark.engine
 @pytest.mark.anyio
 @pytest.mark.timeout(1800)
