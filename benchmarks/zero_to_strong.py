@@ -23,7 +23,7 @@ import orjson
 
 from benchmarks.label_runs import rows_of, task_of
 from curator.annotate import Progress
-from curator.confidence import Floats
+from curator.confidence import log_normalise
 from curator.engines import connect
 from curator.engines.base import Engine
 from curator.evaluation import evaluate
@@ -95,14 +95,8 @@ async def raw_of(job: Job, engine: Engine) -> JsonObject:
     """The model's own distribution, nothing removed."""
     (item,) = job.task.closed
     answers = Answers(job.task, job.store, engine.identity, PLAN.screening.key)
-    pages = [(page.ids, page.logprobs[item.name][:, 0]) for page in answers.pages()]
-    return job.score({name: softmax(row) for ids, rows in pages for name, row in zip(ids, rows, strict=True)})
-
-
-def softmax(row: Floats) -> list[float]:
-    weights = np.exp(row - row.max())
-    result: list[float] = (weights / weights.sum()).tolist()
-    return result
+    pages = [(page.ids, np.exp(log_normalise(page.logprobs[item.name][:, 0]))) for page in answers.pages()]
+    return job.score({name: row.tolist() for ids, rows in pages for name, row in zip(ids, rows, strict=True)})
 
 
 async def gold_of(job: Job, engine: Engine) -> JsonObject:
