@@ -3,8 +3,10 @@
     python -m benchmarks.zero_to_strong trec sms_spam --rows 1000 --seeds 3 --folder runs --json out.json
 
 Runs the product: `improve` with 0, 1, 2, ... rounds on the same store, so that a longer run asks only what a
-shorter one has not. `gold` is one round whose examples are as many rows with their gold labels, from the other
-shards too: what examples are worth at best. Gold is used by that arm and to score, and never enters a store.
+shorter one has not. `denoised` are a round's labels corrected by those of texts like them; with --denoise this is
+done in every round, so that it chooses the examples too. `gold` is one round whose examples are as many rows with
+their gold labels, from the other shards too: what examples are worth at best. Gold is used by that arm and to
+score, and never enters a store.
 """
 
 from __future__ import annotations
@@ -15,15 +17,17 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import orjson
 
 from benchmarks.label_runs import rows_of, task_of
+from curator.aggregate import Aggregated
 from curator.annotate import Progress
 from curator.confidence import log_normalise
+from curator.denoising import Denoising, embedder, fit_corpus
 from curator.engines import connect
 from curator.engines.base import Engine
 from curator.evaluation import evaluate
@@ -72,23 +76,37 @@ class Job:
         }
 
 
-async def rounds_of(job: Job, engine: Engine, most: int) -> list[Json]:
+def denoised(job: Job, table: Mapping[str, Sequence[float]]) -> JsonObject:
+    """Scores of the labels after denoising, which is what `Plan(denoising=...)` does with the last round's."""
+    names = list(table)
+    found = np.asarray([table[name] for name in names], dtype=np.float64)
+    settings = Denoising()
+    labels = {"label": job.task.questions[0].labels}
+    corpus = fit_corpus([(names, {"label": found})], labels, embedder(job.store, settings.encoder), settings)
+    own = Aggregated(found, found.max(axis=1), np.ones(len(names)), np.zeros(len(names)))
+    mixed = corpus.combine("label", names, own).probabilities
+    return job.score(dict(zip(names, mixed.tolist(), strict=True))) | {"denoising": corpus.report("label")}
+
+
+async def rounds_of(job: Job, engine: Engine, most: int, plan: Plan) -> list[Json]:
     """Scores without examples, and after each round."""
-    found: list[Json] = []
+    found: list[JsonObject] = []
     for number in range(most + 1):
         counts = Progress()
         if number:
             rounds = Rounds(number, job.chooser, churn=0.0)
-            result = await improve(job.task, engine, job.store, plan=PLAN, rounds=rounds, progress=counts)
+            result = await improve(job.task, engine, job.store, plan=plan, rounds=rounds, progress=counts)
         else:
             source = open_source(str(job.corpus))
-            result = await curate(job.task, engine, job.store, source=source, plan=PLAN, progress=counts)
+            result = await curate(job.task, engine, job.store, source=source, plan=plan, progress=counts)
         rows = {row.document.id: row.fields["label"] for row in result.rows()}
         table = {name: details["probabilities"] for name, details in rows.items() if isinstance(details, dict)}
         taken = {"sent": counts.sent, "input_tokens": counts.usage.input_tokens, "cached": counts.usage.cached_tokens}
         found.append({"round": number, **job.score(table), **taken})
+        if plan.denoising is None:
+            found[-1]["denoised"] = denoised(job, table)
         sys.stderr.write(f"{job.dataset} {job.seed} {json.dumps(found[-1])}\n")
-    return found
+    return list(found)
 
 
 async def raw_of(job: Job, engine: Engine) -> JsonObject:
@@ -136,11 +154,12 @@ def job_of(options: argparse.Namespace, dataset: str, seed: int) -> Job:
 
 async def main(options: argparse.Namespace) -> list[JsonObject]:
     found: list[JsonObject] = []
+    plan = replace(PLAN, denoising=Denoising() if options.denoise else None)
     async with aclosing(connect(options.engine, **json.loads(options.settings))) as engine:
         for dataset in options.datasets:
             for seed in range(options.seeds):
                 job = job_of(options, dataset, seed)
-                rounds = await rounds_of(job, engine, options.rounds)
+                rounds = await rounds_of(job, engine, options.rounds, plan)
                 arms = {"raw": await raw_of(job, engine), "rounds": rounds, "gold": await gold_of(job, engine)}
                 found.append({"dataset": dataset, "seed": seed, "rows": len(job.gold), **arms})
                 show(found[-1])
@@ -170,6 +189,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--engine", default="vllm:wheel:qwen2.5-coder-0.5b")
     parser.add_argument("--settings", default='{"max_model_len": 4096}', help="engine settings as JSON")
+    parser.add_argument("--denoise", action="store_true", help="denoise the labels of every round")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--folder", type=Path, required=True, help="where stores lie")
     parser.add_argument("--json", type=Path)

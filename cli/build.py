@@ -20,6 +20,7 @@ from curator.types import Price, Sampling, Template
 if TYPE_CHECKING:
     from cli.settings import (
         BudgetSettings,
+        DenoiseSettings,
         EngineSettings,
         FieldSettings,
         SelectSettings,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         TaskSettings,
         TemplateSettings,
     )
+    from curator.denoising import Denoising
     from curator.engines.base import Engine
     from curator.screening import Screening
     from curator.selection import SelectionPolicy
@@ -207,6 +209,13 @@ def screening_of(settings: Settings, folder: Path) -> Screening:
     dedup = settings.dedup
     near = near_where_possible(dedup.threshold) if dedup.near is None else dedup.threshold if dedup.near else None
     return Screening(dedup.exact, near, settings.filters.table, folder=folder)
+
+
+def denoising_of(settings: DenoiseSettings | None) -> Denoising | None:
+    """How labels are denoised; None where they are not."""
+    from curator.denoising import Denoising
+
+    return None if settings is None else Denoising(**settings.model_dump(exclude_none=True))
 
 
 def selection_of(settings: SelectSettings) -> SelectionPolicy:

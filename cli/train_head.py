@@ -19,7 +19,7 @@ def train_head(
     session: Session, data: TrainingSet[BaseModel], encoder: str | None, folder: Path | None, seed: int
 ) -> None:
     """Train one head per closed field and say how to use them."""
-    from curator.training.classifier import DEFAULT_ENCODER
+    from curator.engines.known import DEFAULT_ENCODER
     from curator.training.head_settings import HeadSettings
     from curator.training.stored import train_heads
 

@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from curator.denoising import Denoising
     from curator.engines import connect
     from curator.engines.base import Engine, EngineIdentity
     from curator.engines.scripted import ScriptedEngine
@@ -35,6 +36,7 @@ __all__ = [
     "Budget",
     "Classification",
     "Curation",
+    "Denoising",
     "Document",
     "Engine",
     "EngineIdentity",
@@ -71,6 +73,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "curator.denoising": ("Denoising",),
     "curator.engines": ("connect",),
     "curator.engines.base": ("Engine", "EngineIdentity"),
     "curator.engines.scripted": ("ScriptedEngine",),

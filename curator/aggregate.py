@@ -13,7 +13,7 @@ from typing import Literal, cast
 import numpy as np
 
 from curator.calibration import batch_bias
-from curator.confidence import Floats, flips, log_normalise
+from curator.confidence import Bools, Floats, flips, log_normalise
 from curator.errors import InputError
 from curator.prior import PriorEstimate, assumed, estimate_prior
 from curator.types import Json, JsonObject
@@ -26,12 +26,14 @@ __all__ = ["Aggregated", "DecisionModel", "VoteResult", "fit_decisions", "vote"]
 class Aggregated:
     """One answer per row: `probabilities` (m, k), `confidence` (m,) = the best one's,
     `effective_votes` (m,), `flip` (m,) = share of pairs of views that differ. A row that no view
-    answered is NaN with 0 effective votes."""
+    answered is NaN with 0 effective votes. `contradicted` (m,), where the labels were denoised: whether
+    texts like it are labelled otherwise."""
 
     probabilities: Floats
     confidence: Floats
     effective_votes: Floats
     flip: Floats
+    contradicted: Bools | None = None
 
     @property
     def top(self) -> list[int | None]:

@@ -18,6 +18,7 @@ import pyarrow as pa
 from curator.aggregate import Aggregated, DecisionModel, fit_decisions
 from curator.calibration import Calibrator
 from curator.confidence import Bools, Floats
+from curator.denoising import Corpus
 from curator.fields import ClosedField, ReasoningField
 from curator.parsing import MISSING
 from curator.prior import PriorEstimate
@@ -31,6 +32,9 @@ FIT_ROWS = 20_000
 
 AGREEMENT = "agreement"
 """The basis of labels that one model's samples voted for."""
+
+CORPUS = "corpus"
+"""The basis of labels that were denoised: corrected for the label bias, averaged with the neighbourhood."""
 
 LOW_MASS = 0.1
 """Below this share of the vocabulary's probability, the model wanted to say something else."""
@@ -56,16 +60,21 @@ class Labeler:
     models: Mapping[str, DecisionModel]
     calibrators: Mapping[str, Calibrator] = field(default_factory=dict)
     correlations: Mapping[str, float] = field(default_factory=dict)
+    corpus: Corpus | None = None
 
     def aggregate(self, page: Page, name: str) -> Aggregated:
         """Probabilities of one field, before calibration against a reference or audits."""
-        return self.models[name].transform(page.logprobs[name])
+        found = self.models[name].transform(page.logprobs[name])
+        return found if self.corpus is None else self.corpus.combine(name, page.ids, found)
 
     def confidence(self, name: str, aggregated: Aggregated) -> tuple[Floats, str]:
         """Confidence (m,) and its basis."""
         if (calibrator := self.calibrators.get(name)) is not None:
             return calibrator.transform(aggregated.confidence), calibrator.basis
-        return aggregated.confidence, self.models[name].basis
+        return aggregated.confidence, self._basis(name)
+
+    def _basis(self, name: str) -> str:
+        return CORPUS if self.corpus is not None else self.models[name].basis
 
     def report(self) -> JsonObject:
         """Per field: bias, prior, whether it could be identified, and the calibration if any."""
@@ -74,9 +83,10 @@ class Labeler:
             calibrator = self.calibrators.get(name)
             found[name] = {
                 **model.report(),
+                **({} if self.corpus is None else {"denoised": self.corpus.report(name)}),
                 "calibrated": calibrator is not None,
                 "calibration": calibrator.to_json() if calibrator else None,
-                "basis": calibrator.basis if calibrator else model.basis,
+                "basis": calibrator.basis if calibrator else self._basis(name),
             }
         for name, correlation in self.correlations.items():
             found[name] = {"basis": AGREEMENT, "calibrated": False, "vote_correlation": correlation}
@@ -176,10 +186,15 @@ def _closed_table(item: ClosedField, page: Page, labeler: Labeler) -> pa.Table:
     mass = page.mass[item.name]
     known = ~np.isnan(mass)
     mean_mass = np.where(known.any(axis=1), np.where(known, mass, 0).sum(axis=1) / np.maximum(known.sum(axis=1), 1), 1)
-    flags = [
-        _flags(name in page.truncated, bool(low), bool(flip > 0), top is None)
-        for name, low, flip, top in zip(page.ids, mean_mass < LOW_MASS, aggregated.flip, tops, strict=True)
-    ]
+    nowhere = np.zeros(len(tops), dtype=np.bool_)
+    raised: dict[str, Sequence[bool] | Bools] = {
+        "truncated": [name in page.truncated for name in page.ids],
+        "low_label_mass": mean_mass < LOW_MASS,
+        "views_differ": aggregated.flip > 0,
+        "neighbours_differ": nowhere if aggregated.contradicted is None else aggregated.contradicted,
+        "unanswered": [top is None for top in tops],
+    }
+    flags = [[name for name, on in raised.items() if on[i]] for i in range(len(tops))]
     columns = [
         pa.array(page.ids),
         pa.array([item.name] * len(page.ids)),
@@ -191,11 +206,6 @@ def _closed_table(item: ClosedField, page: Page, labeler: Labeler) -> pa.Table:
         pa.array(flags, type=pa.list_(pa.string())),
     ]
     return pa.table([column.cast(kind.type) for column, kind in zip(columns, LABELS, strict=True)], LABELS)
-
-
-def _flags(truncated: bool, low_mass: bool, flipped: bool, unanswered: bool) -> list[str]:
-    named = {"truncated": truncated, "low_label_mass": low_mass, "views_differ": flipped, "unanswered": unanswered}
-    return [name for name, on in named.items() if on]
 
 
 def vote_correlations(task: Task[Output], tables: Iterable[pa.Table], documents: int) -> dict[str, float]:
@@ -245,7 +255,8 @@ def _voted_rows(
             winners[i][field_name] = orjson.loads(value)
         row = _row(name, field_name, value, float(result.confidence[i]), result.basis)
         row["effective_votes"] = float(result.effective_votes[i])
-        row["flags"] = list(_flags(truncated[i], False, False, value is None))
+        named = {"truncated": truncated[i], "unanswered": value is None}
+        row["flags"] = [flag for flag, on in named.items() if on]
         yield row
 
 

@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from curator.calibration import Calibrator, calibrate_with_audits, calibrate_with_reference
 from curator.confidence import Floats
+from curator.denoising import Corpus, Denoising, embedder, fit_corpus
 from curator.engines.base import EngineIdentity
 from curator.labeling import Labeler, Page, fit, in_sample, pages, vote_correlations
 from curator.prior import PriorEstimate, prior_from_audits
@@ -65,9 +66,14 @@ class Answers(Generic[Output]):
         return self.prompting.annotation_id(self.task, self.identity)
 
 
-def learn(answers: Answers[Output], reference: EngineIdentity | None = None) -> Labeler:
-    """Fit the closed fields on the corpus; then calibrate with audits where there are enough, else
-    with the reference's answers where there are."""
+def learn(
+    answers: Answers[Output], reference: EngineIdentity | None = None, denoising: Denoising | None = None
+) -> Labeler:
+    """Fit the closed fields on the corpus, and denoise them where that is wanted; then calibrate with
+    audits where there are enough, else with the reference's answers where there are.
+
+    Raises: MissingExtraError, WeightsError from denoising.
+    """
     task = answers.task
     correlations = vote_correlations(task, answers.samples(), answers.documents) if task.sampled else {}
     if not task.closed:
@@ -77,12 +83,28 @@ def learn(answers: Answers[Output], reference: EngineIdentity | None = None) -> 
     if audited:
         # Checked rows tell the class prior too, where the answers alone may not identify it.
         labeler = fit(task, answers.pages(), answers.documents, _priors(answers, labeler, audited))
+    if denoising is not None:
+        labeler = replace(labeler, corpus=_corpus(answers, labeler, denoising))
     calibrators = _calibrators(answers, labeler, audited, calibrate_with_audits)
     if reference is not None:
         found = _enough(reference_answers(replace(answers, identity=reference, prompting=PLAIN)))
         by_reference = partial(calibrate_with_reference, reference=str(reference))
         calibrators = {**_calibrators(answers, labeler, found, by_reference), **calibrators}
     return replace(labeler, calibrators=calibrators, correlations=correlations)
+
+
+def _corpus(answers: Answers[Output], labeler: Labeler, denoising: Denoising) -> Corpus:
+    """The heads that know the corpus, from a uniform sample of its documents."""
+    labels = {item.name: item.question.labels for item in answers.task.closed}
+    documents = answers.documents
+
+    def sample() -> Iterator[tuple[list[str], dict[str, Floats]]]:
+        for page in answers.pages():
+            chosen = np.flatnonzero(in_sample(page, documents, denoising.rows))
+            found = {name: labeler.aggregate(page, name).probabilities[chosen] for name in labels}
+            yield [page.ids[row] for row in chosen], found
+
+    return fit_corpus(sample(), labels, embedder(answers.store, denoising.encoder), denoising)
 
 
 def reference_answers(answers: Answers[Output]) -> dict[str, dict[str, Json]]:

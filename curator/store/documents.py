@@ -127,6 +127,16 @@ class DocumentPart(Part):
             found = connection.execute(sql, [document_id]).fetchall()
         return Document(found[0][0], found[0][1], json_object(found[0][2])) if found else None
 
+    def texts(self, ids: Sequence[str]) -> dict[str, str]:
+        """Id -> text of those of the documents that exist."""
+        found: dict[str, str] = {}
+        for start in range(0, len(ids), CHUNK_ROWS):
+            with self._database.reading() as connection:
+                connection.register("wanted", pa.table({"id": texts(ids[start : start + CHUNK_ROWS])}))
+                rows = connection.execute("SELECT id, text FROM documents SEMI JOIN wanted USING (id)").fetchall()
+            found |= dict(rows)
+        return found
+
     def _pages(self, kept_by: str | None) -> Iterator[list[Document]]:
         low, kept = 0, kept_condition("documents.id", kept_by)
         while True:

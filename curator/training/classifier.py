@@ -18,6 +18,7 @@ import orjson
 from curator.engines.encoder import Encoder
 from curator.engines.features import FeatureCache
 from curator.engines.heads import Head, HeadEncoder, HeadModel, HeadSpec, Tuning, save_heads
+from curator.engines.known import DEFAULT_ENCODER
 from curator.errors import ConfigError, InputError
 from curator.training.failures import training_errors
 from curator.training.finetune import tune
@@ -25,8 +26,6 @@ from curator.training.head_settings import HeadSettings, TuneSettings
 from curator.training.heads import TrainedHead, train_head
 from curator.training.supervision import Supervision, check_supervision
 from curator.types import JsonObject
-
-DEFAULT_ENCODER = "wheel:all-minilm-l6-v2"
 
 
 def train_classifier(

@@ -7,10 +7,11 @@ from pathlib import Path
 import orjson
 
 from curator.engines.heads import HeadModel
+from curator.engines.known import DEFAULT_ENCODER
 from curator.store import DatasetVersion, ModelRecord
 from curator.task import Output
 from curator.telemetry import stage_span
-from curator.training.classifier import DEFAULT_ENCODER, train_classifier
+from curator.training.classifier import train_classifier
 from curator.training.examples import TrainingSet
 from curator.training.head_settings import HeadSettings, TuneSettings
 from curator.training.outputs import weights_sha256

@@ -46,8 +46,25 @@ def test_no_texts():
 def test_a_damaged_file_is_read_as_absent(tmp_path, caplog):
     counting = Counting()
     FeatureCache(counting, "one").encode(["aa"])
-    (file,) = (tmp_path / "features" / "one").glob("*.npz")
+    (file,) = (tmp_path / "features" / "one").glob("*.npy")
     file.write_bytes(file.read_bytes()[:40])
     assert FeatureCache(counting, "one").encode(["aa"])[0, 0] == 2
     assert counting.asked == ["aa", "aa"]
     assert "is damaged" in caplog.text
+
+
+def test_what_was_encoded_before_a_kill_is_kept(monkeypatch):
+    class Killed(Counting):
+        def encode(self, texts):
+            if len(self.asked) >= 4:
+                raise KeyboardInterrupt
+            return super().encode(texts)
+
+    monkeypatch.setattr("curator.engines.features.BLOCK", 2)
+    texts = [f"text {'x' * number}" for number in range(6)]
+    with pytest.raises(KeyboardInterrupt):
+        FeatureCache(Killed(), "one").encode(texts)
+    counting = Counting()
+    found = FeatureCache(counting, "one").encode(texts)
+    assert found[:, 0].tolist() == [len(text) for text in texts]
+    assert counting.asked == texts[4:]
