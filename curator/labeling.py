@@ -15,7 +15,7 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
-from curator.aggregate import Aggregated, DecisionModel, fit_decisions
+from curator.aggregate import Aggregated, DecisionModel, Ensemble, fit_decisions
 from curator.calibration import Calibrator
 from curator.confidence import Bools, Floats
 from curator.denoising import Corpus
@@ -57,7 +57,7 @@ class Labeler:
     """What was learned about each closed field, and how much the votes on each sampled one repeat each
     other."""
 
-    models: Mapping[str, DecisionModel]
+    models: Mapping[str, DecisionModel | Ensemble]
     calibrators: Mapping[str, Calibrator] = field(default_factory=dict)
     correlations: Mapping[str, float] = field(default_factory=dict)
     corpus: Corpus | None = None
@@ -152,10 +152,14 @@ def in_sample(page: Page, documents: int, rows: int = FIT_ROWS) -> Bools:
 
 
 def fit(
-    task: Task[Output], found: Iterable[Page], documents: int, priors: Mapping[str, PriorEstimate] | None = None
+    task: Task[Output],
+    found: Iterable[Page],
+    documents: int,
+    priors: Mapping[str, PriorEstimate] | None = None,
+    rounds: Sequence[int] | None = None,
 ) -> Labeler:
     """Learn each closed field's bias, and its prior unless `priors` knows it, from a uniform sample of
-    the `documents`."""
+    the `documents`. `rounds` says how many of the views each round has, where there are several."""
     kept: dict[str, list[Floats]] = {item.name: [] for item in task.closed}
     for page in found:
         chosen = in_sample(page, documents)
@@ -163,12 +167,14 @@ def fit(
             kept[name].append(values[chosen])
     known = priors or {}
     return Labeler(
-        {
-            name: fit_decisions(np.concatenate(parts), prior=known.get(name, "auto"))
-            for name, parts in kept.items()
-            if parts
-        }
+        {name: _fit_field(np.concatenate(parts), rounds, known.get(name)) for name, parts in kept.items() if parts}
     )
+
+
+def _fit_field(values: Floats, rounds: Sequence[int] | None, prior: PriorEstimate | None) -> DecisionModel | Ensemble:
+    cut = np.split(values, np.cumsum(rounds)[:-1], axis=1) if rounds else [values]
+    models = tuple(fit_decisions(part, prior=prior or "auto") for part in cut)
+    return models[0] if len(models) == 1 else Ensemble(models)
 
 
 def closed_labels(task: Task[Output], labeler: Labeler, found: Iterable[Page]) -> Iterator[pa.Table]:

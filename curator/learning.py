@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import accumulate
 from typing import Generic
 
 import numpy as np
@@ -26,7 +27,7 @@ from curator.prior import PriorEstimate, prior_from_audits
 from curator.requests import PLAIN, Prompting
 from curator.store import Audit, Store
 from curator.task import Output, Task
-from curator.types import Json
+from curator.types import Demonstration, Json
 
 logger = logging.getLogger(__name__)
 Checked = Mapping[str, Mapping[str, Json]]
@@ -39,13 +40,24 @@ MIN_CHECKED = 20
 @dataclass(frozen=True, slots=True)
 class Answers(Generic[Output]):
     """One engine's answers to a task under one prompting, as the store has them, for the documents that
-    `kept_by` keeps."""
+    `kept_by` keeps. The answers to closed fields under `earlier` promptings count as much: their views
+    stand before those of the last."""
 
     task: Task[Output]
     store: Store
     identity: EngineIdentity
     kept_by: str | None = None
     prompting: Prompting = PLAIN
+    earlier: tuple[Prompting, ...] = ()
+
+    def then(self, prompting: Prompting) -> Answers[Output]:
+        """The answers of one more round."""
+        return replace(self, prompting=prompting, earlier=(*self.earlier, self.prompting))
+
+    @property
+    def rounds(self) -> tuple[int, ...]:
+        """How many views each round has."""
+        return tuple(len(self.task.views) * len(shots) for shots in self._asked.values())
 
     @property
     def documents(self) -> int:
@@ -54,16 +66,21 @@ class Answers(Generic[Output]):
 
     def pages(self) -> Iterator[Page]:
         """The closed fields' answers."""
-        tables = self.store.decisions(self._kept_under, kept_by=self.kept_by)
-        return pages(self.task, tables, len(self.prompting.shots))
+        ends = list(accumulate(self.rounds))
+        first = dict(zip(self._asked, [0, *ends], strict=False))
+        tables = self.store.decisions(first, kept_by=self.kept_by)
+        return pages(self.task, tables, ends[-1] // len(self.task.views))
 
     def samples(self) -> Iterator[pa.Table]:
         """The sampled fields' texts."""
-        return self.store.samples(self._kept_under, kept_by=self.kept_by)
+        return self.store.samples(self.prompting.annotation_id(self.task, self.identity), kept_by=self.kept_by)
 
     @property
-    def _kept_under(self) -> str:
-        return self.prompting.annotation_id(self.task, self.identity)
+    def _asked(self) -> dict[str, tuple[tuple[Demonstration, ...], ...]]:
+        """What the answers are kept under -> the examples of its shards. A round that repeats another
+        one's examples is that one."""
+        found = (*self.earlier, self.prompting)
+        return {one.annotation_id(self.task, self.identity): one.shots for one in found}
 
 
 def learn(
@@ -78,16 +95,17 @@ def learn(
     correlations = vote_correlations(task, answers.samples(), answers.documents) if task.sampled else {}
     if not task.closed:
         return Labeler({}, correlations=correlations)
-    labeler = fit(task, answers.pages(), answers.documents)
+    labeler = fit(task, answers.pages(), answers.documents, rounds=answers.rounds)
     audited = _enough(_by_field(task, answers.store.audits(task.id)))
     if audited:
         # Checked rows tell the class prior too, where the answers alone may not identify it.
-        labeler = fit(task, answers.pages(), answers.documents, _priors(answers, labeler, audited))
+        priors = _priors(answers, labeler, audited)
+        labeler = fit(task, answers.pages(), answers.documents, priors, answers.rounds)
     if denoising is not None:
         labeler = replace(labeler, corpus=_corpus(answers, labeler, denoising))
     calibrators = _calibrators(answers, labeler, audited, calibrate_with_audits)
     if reference is not None:
-        found = _enough(reference_answers(replace(answers, identity=reference, prompting=PLAIN)))
+        found = _enough(reference_answers(replace(answers, identity=reference, prompting=PLAIN, earlier=())))
         by_reference = partial(calibrate_with_reference, reference=str(reference))
         calibrators = {**_calibrators(answers, labeler, found, by_reference), **calibrators}
     return replace(labeler, calibrators=calibrators, correlations=correlations)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curator.aggregate import DecisionModel, fit_decisions
+from curator.aggregate import DecisionModel, Ensemble, fit_decisions
 from curator.errors import InputError
 
 
@@ -158,3 +158,31 @@ def test_a_model_refuses_other_views():
     model = fit_decisions(np.zeros((5, 2, 3)))
     with pytest.raises(InputError, match="fitted on 2 views of 3 options, given 1 of 3"):
         model.transform(np.zeros((5, 1, 3)))
+
+
+def test_an_ensemble_is_the_mean_of_the_rounds_that_answered():
+    chance = np.random.default_rng(3)
+    rounds = [np.log(chance.dirichlet(np.ones(3), (200, views))) for views in (1, 2)]
+    models = tuple(fit_decisions(values, prior="uniform") for values in rounds)
+    both = np.concatenate(rounds, axis=1)
+    both[0, 1:] = np.nan
+    both[1, :1] = np.nan
+    both[2] = np.nan
+    found = Ensemble(models).transform(both)
+    first, second = (model.transform(values) for model, values in zip(models, rounds, strict=True))
+    np.testing.assert_allclose(found.probabilities[3:], (first.probabilities + second.probabilities)[3:] / 2)
+    np.testing.assert_allclose(found.probabilities[0], first.probabilities[0])
+    np.testing.assert_allclose(found.probabilities[1], second.probabilities[1])
+    assert np.isnan(found.probabilities[2]).all()
+    assert found.effective_votes[2] == 0
+    assert found.effective_votes[0] == first.effective_votes[0]
+    assert found.top[2] is None
+
+
+def test_an_ensemble_refuses_other_views():
+    values = np.log(np.random.default_rng(0).dirichlet(np.ones(2), (50, 2)))
+    model = Ensemble((fit_decisions(values), fit_decisions(values)))
+    with pytest.raises(InputError, match="4 views, given 2"):
+        model.transform(values)
+    assert model.report()["rounds_averaged"] == 2
+    assert model.basis == "batch"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -206,10 +207,13 @@ async def test_curate_denoises_labels(store, tiny_encoder):
 
 
 @pytest.mark.anyio
-async def test_rounds_show_denoised_examples(store, tiny_encoder):
-    plan = Plan(screening=Screening(exact=False, near=None), denoising=Denoising(str(tiny_encoder)))
-    task = classify(["good", "bad"], "Is the film good?")
-    result = await improve(task, ScriptedEngine(decide=sorter), store, plan=plan, rounds=Rounds(1))
-    shown = [one for shard in result.report["rounds"][1]["examples"] for one in shard]
-    right = sum(one["answers"]["label"] == ("good" if "good" in one["text"] else "bad") for one in shown)
-    assert right / len(shown) > 0.95
+async def test_improve_denoises_the_last_labels(store, tiny_encoder):
+    plan = Plan(screening=Screening(exact=False, near=None))
+    task, rounds = classify(["good", "bad"], "Is the film good?"), Rounds(2, churn=0.0)
+    plain = await improve(task, ScriptedEngine(decide=sorter), store, plan=plan, rounds=rounds)
+    plan = replace(plan, denoising=Denoising(str(tiny_encoder)))
+    denoised = await improve(task, ScriptedEngine(decide=sorter), store, plan=plan, rounds=rounds)
+    assert denoised.progress.sent == 0
+    assert denoised.report["rounds"][-1]["examples"] == plain.report["rounds"][-1]["examples"]
+    assert share_right(denoised) > share_right(plain) + 0.1
+    assert denoised.report["fields"]["label"]["basis"] == "corpus"

@@ -3,6 +3,7 @@
 Each round annotates the corpus, takes the most confident rows of every class, and shows them as worked
 examples in the next. The examples of a document come from the other shards of the corpus, so that no row
 confirms itself. All documents of a shard share their examples as a prefix, which engines compute once.
+A document's label is the mean of all rounds' answers.
 """
 
 from __future__ import annotations
@@ -91,9 +92,12 @@ async def improve(
     with store.run("improve", config) as run, stage_span("improve", task=task.id):
         report = config | await prepare(task, store, run, source, plan)
         answers = Answers(task, store, engine.identity, plan.screening.key, Prompting(long_text=plan.long_text))
-        last, history = await _Teaching(engine, run, plan, rounds, counts).run(answers)
-        report |= {"annotation": describe(counts), "rounds": history, "fields": last.labeler.report()}
-        version, chosen = await asyncio.to_thread(freeze, last.answers, run, last.labeler, plan, report)
+        # Denoised examples were measured to be no better ones, so only the final labels are denoised.
+        teaching = _Teaching(engine, run, replace(plan, denoising=None), rounds, counts)
+        last, history = await teaching.run(answers)
+        labeler = await asyncio.to_thread(teach, last.answers, plan) if plan.denoising else last.labeler
+        report |= {"annotation": describe(counts), "rounds": history, "fields": labeler.report()}
+        version, chosen = await asyncio.to_thread(freeze, last.answers, run, labeler, plan, report)
     report |= {"selection": chosen, "seconds": round(time.monotonic() - started, 3)}
     return Curation(task, store, version, counts, report)
 
@@ -119,7 +123,8 @@ class _Teaching:
         for number in range(1, self.rounds.rounds + 1):
             shots = await asyncio.to_thread(self._shots, answers, found)
             prompting = replace(answers.prompting, round=number, shots=shots)
-            last = await self._round(replace(answers, prompting=prompting))
+            answers = answers.then(prompting) if history else replace(answers, prompting=prompting)
+            last = await self._round(answers)
             changed = _churn(found, last.found)
             history.append({**last.report, "churn": changed, "examples": _shown(shots)})
             found = last.found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import pyarrow as pa
 
@@ -10,12 +10,12 @@ from curator.database import quoted
 from curator.store.base import TABLE_ROWS, Part, kept_condition
 
 _JOINED = """
-SELECT a.document_id, a.view, a.round, {columns}, coalesce(a.error, c.error) AS error, a.truncated
+SELECT a.document_id, {view} AS view, a.round, {columns}, coalesce(a.error, c.error) AS error, a.truncated
 FROM documents d
 JOIN annotations a ON a.document_id = d.id
 LEFT JOIN completions c ON c.key = a.key
-WHERE a.task_id = {task} AND {kind} AND {kept} AND d.ordinal >= {{low}} AND d.ordinal < {{high}}
-ORDER BY d.ordinal, a.round, a.view
+WHERE a.task_id IN ({tasks}) AND {kind} AND {kept} AND d.ordinal >= {{low}} AND d.ordinal < {{high}}
+ORDER BY d.ordinal, a.round, view
 """
 
 
@@ -34,27 +34,34 @@ class CompletionPart(Part):
             ).fetchall()
         return dict(found)
 
-    def decisions(self, task_id: str, *, kept_by: str | None = None, batch: int = TABLE_ROWS) -> Iterator[pa.Table]:
+    def decisions(
+        self, task_id: str | Mapping[str, int], *, kept_by: str | None = None, batch: int = TABLE_ROWS
+    ) -> Iterator[pa.Table]:
         """What closed fields were answered with: document_id, view, round, logprobs (list of lists,
         one per question, null where refused), label_mass, readout (lists), error, truncated.
 
         Ordered by document, then round and view. A failed row has no lists, only an error. `kept_by`:
-        only documents without a rejecting verdict under these settings.
+        only documents without a rejecting verdict under these settings. Several ids may be given, each
+        with the number that is added to its views.
         """
         columns = "c.logprobs, c.label_mass, c.readout"
-        return self._by_document(_joined(columns, task_id, "a.view >= 0", kept_by), batch)
+        asked = {task_id: 0} if isinstance(task_id, str) else task_id
+        return self._by_document(_joined(columns, asked, "a.view >= 0", kept_by), batch)
 
     def samples(self, task_id: str, *, kept_by: str | None = None, batch: int = TABLE_ROWS) -> Iterator[pa.Table]:
         """What open fields were answered with: document_id, view, round, samples, finish_reasons,
         sample_logprobs (lists, one entry per sample), error, truncated. Ordered like `decisions`."""
         columns = "c.samples, c.finish_reasons, c.sample_logprobs"
-        return self._by_document(_joined(columns, task_id, "a.view < 0", kept_by), batch)
+        return self._by_document(_joined(columns, {task_id: 0}, "a.view < 0", kept_by), batch)
 
 
-def _joined(columns: str, task_id: str, kind: str, kept_by: str | None) -> str:
+def _joined(columns: str, asked: Mapping[str, int], kind: str, kept_by: str | None) -> str:
     """The query with only its bounds left to fill in."""
-    task, kept = (_again(text) for text in (quoted(task_id), kept_condition("d.id", kept_by)))
-    return _JOINED.format(columns=columns, task=task, kind=kind, kept=kept)
+    names = {quoted(task_id): first for task_id, first in asked.items()}
+    cases = " ".join(f"WHEN {name} THEN {first}" for name, first in names.items())
+    view = f"a.view + CASE a.task_id {cases} END"
+    tasks, view, kept = (_again(text) for text in (", ".join(names), view, kept_condition("d.id", kept_by)))
+    return _JOINED.format(columns=columns, tasks=tasks, view=view, kind=kind, kept=kept)
 
 
 def _again(sql: str) -> str:

@@ -61,6 +61,7 @@ async def test_rounds_of_its_own_examples_make_a_model_better(store):
     assert first[0]["fields"]["label"]["labelled"] == 200
     assert accuracy(result) > 0.9
     assert result.report["rounds"][-1]["churn"] < 0.2
+    assert result.report["fields"]["label"]["rounds_averaged"] == len(result.report["rounds"])
 
 
 async def test_examples_come_from_the_other_shards_and_are_balanced(store):
