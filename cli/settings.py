@@ -9,7 +9,16 @@ import difflib
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt, SecretStr, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    SecretStr,
+    model_validator,
+)
 
 from curator.types import Json, JsonObject, TurnOrder
 
@@ -198,6 +207,12 @@ class DedupSettings(Table):
     threshold: float = Field(0.8, gt=0, le=1)
 
 
+class PriorSettings(Table):
+    """How often the classes occur. `probes` texts without content are asked about to estimate it; 0 is none."""
+
+    probes: NonNegativeInt = 0
+
+
 class DenoiseSettings(Table):
     """Correcting a label by what is said of texts like it, where the table is there; see curator.denoising.Denoising.
     Needs the `denoise` extra. What is left out stays as it is by default."""
@@ -243,6 +258,7 @@ class Settings(Table):
     reference: ReferenceSettings | None = None
     filters: FilterSettings = FilterSettings()
     dedup: DedupSettings = DedupSettings()
+    prior: PriorSettings = PriorSettings()
     denoise: DenoiseSettings | None = None
     select: SelectSettings = SelectSettings()
     budget: BudgetSettings = BudgetSettings()

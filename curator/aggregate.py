@@ -134,6 +134,11 @@ class Ensemble:
     def basis(self) -> str:
         return self.parts[-1].basis
 
+    @property
+    def prior(self) -> PriorEstimate:
+        """The last round's."""
+        return self.parts[-1].prior
+
     def transform(self, logprobs: Floats) -> Aggregated:
         """As `DecisionModel.transform`, of all rounds' views (m, v, k)."""
         values = _cube(logprobs)

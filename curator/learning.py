@@ -23,11 +23,12 @@ from curator.confidence import Floats
 from curator.denoising import Corpus, Denoising, embedder, fit_corpus
 from curator.engines.base import EngineIdentity
 from curator.labeling import Labeler, Page, fit, in_sample, pages, vote_correlations
-from curator.prior import PriorEstimate, prior_from_audits
+from curator.prior import PriorEstimate, prior_from_audits, prior_from_probes
+from curator.probes import make_probes
 from curator.requests import PLAIN, Prompting
 from curator.store import Audit, Store
 from curator.task import Output, Task
-from curator.types import Demonstration, Json
+from curator.types import Demonstration, Document, Json
 
 logger = logging.getLogger(__name__)
 Checked = Mapping[str, Mapping[str, Json]]
@@ -41,7 +42,7 @@ MIN_CHECKED = 20
 class Answers(Generic[Output]):
     """One engine's answers to a task under one prompting, as the store has them, for the documents that
     `kept_by` keeps. The answers to closed fields under `earlier` promptings count as much: their views
-    stand before those of the last."""
+    stand before those of the last. `probes` is how many texts without content each view was asked about."""
 
     task: Task[Output]
     store: Store
@@ -49,6 +50,7 @@ class Answers(Generic[Output]):
     kept_by: str | None = None
     prompting: Prompting = PLAIN
     earlier: tuple[Prompting, ...] = ()
+    probes: int = 0
 
     def then(self, prompting: Prompting) -> Answers[Output]:
         """The answers of one more round."""
@@ -66,14 +68,27 @@ class Answers(Generic[Output]):
 
     def pages(self) -> Iterator[Page]:
         """The closed fields' answers."""
-        ends = list(accumulate(self.rounds))
-        first = dict(zip(self._asked, [0, *ends], strict=False))
-        tables = self.store.decisions(first, kept_by=self.kept_by)
-        return pages(self.task, tables, ends[-1] // len(self.task.views))
+        tables = self.store.decisions(self._first_views, kept_by=self.kept_by)
+        return pages(self.task, tables, sum(self.rounds) // len(self.task.views))
+
+    def probe_documents(self) -> list[Document]:
+        """The texts without content: enough for every shard of the last prompting."""
+        return make_probes(self.store, self.kept_by, self.probes * len(self.prompting.shots)) if self.probes else []
+
+    def probe_pages(self) -> Iterator[Page]:
+        """The closed fields' answers about them, with views as in `pages`."""
+        known = [document.id for document in self.probe_documents()]
+        table = self.store.decisions_about(known, self._first_views)
+        return pages(self.task, [table], sum(self.rounds) // len(self.task.views))
 
     def samples(self) -> Iterator[pa.Table]:
         """The sampled fields' texts."""
         return self.store.samples(self.prompting.annotation_id(self.task, self.identity), kept_by=self.kept_by)
+
+    @property
+    def _first_views(self) -> dict[str, int]:
+        """What the answers are kept under -> the number of its first view."""
+        return dict(zip(self._asked, accumulate((0, *self.rounds)), strict=False))
 
     @property
     def _asked(self) -> dict[str, tuple[tuple[Demonstration, ...], ...]]:
@@ -96,6 +111,8 @@ def learn(
     if not task.closed:
         return Labeler({}, correlations=correlations)
     labeler = fit(task, answers.pages(), answers.documents, rounds=answers.rounds)
+    if answers.probes:
+        labeler = fit(task, answers.pages(), answers.documents, _probed(answers, labeler), answers.rounds)
     audited = _enough(_by_field(task, answers.store.audits(task.id)))
     if audited:
         # Checked rows tell the class prior too, where the answers alone may not identify it.
@@ -155,6 +172,24 @@ def _by_field(task: Task[Output], audits: Sequence[Audit]) -> dict[str, dict[str
 
 def _enough(checked: Mapping[str, dict[str, Json]]) -> dict[str, dict[str, Json]]:
     return {name: rows for name, rows in checked.items() if len(rows) >= MIN_CHECKED}
+
+
+def _probed(answers: Answers[Output], labeler: Labeler) -> dict[str, PriorEstimate]:
+    """The class prior of each field that the corpus alone does not identify, from probes."""
+    documents, fields = answers.documents, [item.name for item in answers.task.closed]
+    unknown = [name for name in fields if not labeler.models[name].prior.identified]
+    rows: dict[str, list[Floats]] = {name: [] for name in unknown}
+    for page in answers.pages():
+        chosen = in_sample(page, documents)
+        for name, kept in rows.items():
+            kept.append(page.logprobs[name][chosen])
+    empty = [page.logprobs for page in answers.probe_pages()]
+    if not empty:
+        return {}
+    return {
+        name: prior_from_probes(np.concatenate(kept), np.concatenate([found[name] for found in empty]))
+        for name, kept in rows.items()
+    }
 
 
 def _priors(answers: Answers[Output], labeler: Labeler, checked: Checked) -> dict[str, PriorEstimate]:

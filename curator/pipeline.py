@@ -44,8 +44,9 @@ class Plan:
     `limit` labels only the first so many kept documents. `reference` is a stronger engine that also
     answers about `reference_rows` uniformly drawn documents; how often the first agrees with it then
     calibrates the confidences. `balance_by` names the field whose classes the selection balances (by
-    default the first that is labelled). `denoising` corrects what the model says of one text by what it
-    says of texts like it.
+    default the first that is labelled). `probes` texts without content are asked about in every way that
+    the documents are, to estimate how often the classes occur. `denoising` corrects what the model says
+    of one text by what it says of texts like it.
     """
 
     screening: Screening = field(default_factory=Screening)
@@ -53,6 +54,7 @@ class Plan:
     balance_by: str | None = None
     long_text: LongText = "keep_start"
     limit: int | None = None
+    probes: int = 0
     denoising: Denoising | None = None
     reference: Engine | None = None
     reference_rows: int = 200
@@ -65,6 +67,7 @@ class Plan:
             "balance_by": self.balance_by,
             "long_text": self.long_text,
             "limit": self.limit,
+            "probes": self.probes,
             "denoising": orjson.loads(orjson.dumps(self.denoising)),
             "reference": str(self.reference.identity) if self.reference else None,
             "reference_rows": self.reference_rows,
@@ -103,7 +106,7 @@ async def curate(
     config: JsonObject = {"task": task.id, "engine": str(engine.identity), "plan": plan.describe()}
     with store.run("curate", config) as run, stage_span(CURATE, task=task.id):
         report = config | await prepare(task, store, run, source, plan)
-        answers = Answers(task, store, engine.identity, plan.screening.key, Prompting(long_text=plan.long_text))
+        answers = answers_of(task, store, engine, plan)
         report["annotation"] = await ask(answers, engine, run, plan, counts)
         labeler = await asyncio.to_thread(teach, answers, plan)
         report["fields"] = labeler.report()
@@ -159,6 +162,8 @@ async def ask(answers: Answers[Output], engine: Engine, run: Run, plan: Plan, co
         with stage_span("annotate", rows=kept, round=prompting.round):
             documents = store.documents(kept_by=key, limit=plan.limit)
             await annotate(documents, task, engine, run, prompting=prompting, progress=counts)
+            if task.closed and (probes := await asyncio.to_thread(answers.probe_documents)):
+                await annotate([probes], task, engine, run, prompting=prompting)
         seconds = round(time.monotonic() - started, 3)
         if plan.reference is not None:
             share = plan.reference_rows / max(kept, 1)
@@ -171,6 +176,12 @@ async def ask(answers: Answers[Output], engine: Engine, run: Run, plan: Plan, co
     finally:
         run.flush()
     return {**describe(counts), "seconds": seconds}
+
+
+def answers_of(task: Task[Output], store: Store, engine: Engine, plan: Plan) -> Answers[Output]:
+    """The engine's answers under `plan`, before any examples."""
+    prompting = Prompting(long_text=plan.long_text)
+    return Answers(task, store, engine.identity, plan.screening.key, prompting, probes=plan.probes)
 
 
 def teach(answers: Answers[Output], plan: Plan) -> Labeler:

@@ -24,8 +24,8 @@ from curator.fields import ClosedField
 from curator.labeling import Labeler
 from curator.learning import Answers
 from curator.methods.demonstrations import Chooser, Guesses, guesses
-from curator.pipeline import Curation, Plan, ask, describe, freeze, prepare, teach
-from curator.requests import Prompting, shard_of
+from curator.pipeline import Curation, Plan, answers_of, ask, describe, freeze, prepare, teach
+from curator.requests import shard_of
 from curator.sources import Source
 from curator.store import Run, Store
 from curator.task import Output, Task
@@ -91,7 +91,7 @@ async def improve(
     config["improve"] = asdict(rounds)
     with store.run("improve", config) as run, stage_span("improve", task=task.id):
         report = config | await prepare(task, store, run, source, plan)
-        answers = Answers(task, store, engine.identity, plan.screening.key, Prompting(long_text=plan.long_text))
+        answers = answers_of(task, store, engine, plan)
         # Denoised examples were measured to be no better ones, so only the final labels are denoised.
         teaching = _Teaching(engine, run, replace(plan, denoising=None), rounds, counts)
         last, history = await teaching.run(answers)

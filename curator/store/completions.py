@@ -17,6 +17,13 @@ LEFT JOIN completions c ON c.key = a.key
 WHERE a.task_id IN ({tasks}) AND {kind} AND {kept} AND d.ordinal >= {{low}} AND d.ordinal < {{high}}
 ORDER BY d.ordinal, a.round, view
 """
+_ABOUT = """
+SELECT a.document_id, {view} AS view, a.round, {columns}, coalesce(a.error, c.error) AS error, a.truncated
+FROM annotations a
+LEFT JOIN completions c ON c.key = a.key
+WHERE a.task_id IN ({tasks}) AND a.view >= 0 AND a.document_id IN (SELECT id FROM wanted)
+ORDER BY a.document_id, a.round, view
+"""
 
 
 class CompletionPart(Part):
@@ -48,6 +55,15 @@ class CompletionPart(Part):
         asked = {task_id: 0} if isinstance(task_id, str) else task_id
         return self._by_document(_joined(columns, asked, "a.view >= 0", kept_by), batch)
 
+    def decisions_about(self, document_ids: Sequence[str], asked: Mapping[str, int]) -> pa.Table:
+        """As `decisions`, of these ids, whether they are documents of the store or not."""
+        columns = "c.logprobs, c.label_mass, c.readout"
+        with self._database.reading() as connection:
+            connection.register("wanted", pa.table({"id": pa.array(document_ids, pa.string())}))
+            sql = _ABOUT.format(columns=columns, **_asked(asked))
+            found: pa.Table = connection.sql(sql).to_arrow_table()
+            return found
+
     def samples(self, task_id: str, *, kept_by: str | None = None, batch: int = TABLE_ROWS) -> Iterator[pa.Table]:
         """What open fields were answered with: document_id, view, round, samples, finish_reasons,
         sample_logprobs (lists, one entry per sample), error, truncated. Ordered like `decisions`."""
@@ -57,11 +73,15 @@ class CompletionPart(Part):
 
 def _joined(columns: str, asked: Mapping[str, int], kind: str, kept_by: str | None) -> str:
     """The query with only its bounds left to fill in."""
+    parts = {**_asked(asked), "kept": kept_condition("d.id", kept_by)}
+    return _JOINED.format(columns=columns, kind=kind, **{name: _again(part) for name, part in parts.items()})
+
+
+def _asked(asked: Mapping[str, int]) -> dict[str, str]:
+    """The ids to look for, and the number of a view: each id's views begin where it says."""
     names = {quoted(task_id): first for task_id, first in asked.items()}
     cases = " ".join(f"WHEN {name} THEN {first}" for name, first in names.items())
-    view = f"a.view + CASE a.task_id {cases} END"
-    tasks, view, kept = (_again(text) for text in (", ".join(names), view, kept_condition("d.id", kept_by)))
-    return _JOINED.format(columns=columns, tasks=tasks, view=view, kind=kind, kept=kept)
+    return {"tasks": ", ".join(names), "view": f"a.view + CASE a.task_id {cases} END"}
 
 
 def _again(sql: str) -> str:
