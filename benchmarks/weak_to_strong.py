@@ -34,6 +34,7 @@ from benchmarks._weak_data import (
 )
 from curator.engines.likelihood import Likelihood
 from curator.evaluation.grades import FILTERED, RANDOM, Grade, grade
+from curator.findings import bounds, percent
 from curator.methods.knowledge_free import Few, knowledge_free
 from curator.methods.misfit import Estimate, choose, law, standings
 from curator.methods.small_selection import Choice, Score, confidence, difficulty, disagreement, perplexity
@@ -101,9 +102,12 @@ def taught(bench: Bench, spec: str, count: int, seed: int = 0) -> Teacher:
     return Teacher(f"{short} head, {count or 'all'} rows", answers, seen=frozenset(rows.ids))
 
 
-def losses_of(bench: Bench, teacher: Teacher, top: Sequence[Student]) -> list[Grade]:
+def losses_of(bench: Bench, teacher: Teacher, top: Sequence[Student]) -> JsonObject:
+    """Every loss and arm of one teacher."""
     recipe = replace(bench.recipe, losses=tuple(LossSettings(name) for name in LOSSES))
-    return bench.grades(teacher, teach(bench.pool, teacher, recipe), top)
+    grades = bench.grades(teacher, teach(bench.pool, teacher, recipe), top)
+    show(f"{bench.data.name}, {teacher.name}", grades)
+    return {"teacher": teacher.name, "arms": [one.to_json() for one in grades]}
 
 
 def scores_of(bench: Bench, teacher: Teacher) -> Iterator[Score]:
@@ -193,42 +197,35 @@ def few_of(bench: Bench, labels: Floats) -> list[JsonObject]:
 
 def run(name: str, options: argparse.Namespace) -> JsonObject:
     began, bench = time.monotonic(), bench_of(name, options)
-    weak = taught(bench, options.weak, 0)
+    weak = [taught(bench, options.weak, count) for count in options.teacher_rows]
     top = ceiling(bench.pool, bench.both.gold, bench.recipe)
     found: JsonObject = {"dataset": name, "student_rows": len(bench.data.student), "test_rows": len(bench.data.test)}
     found["teacher_rows"] = len(bench.data.teacher)
-    found["losses"] = [one.to_json() for one in losses_of(bench, weak, top)]
-    show(found)
+    found["losses"] = [losses_of(bench, teacher, top) for teacher in weak]
     ask = partial(zero_shot, bench.data, bench.both, folder=options.folder)
-    teachers = [weak, *(taught(bench, options.weak, count) for count in FEW["weak"])]
+    teachers = [taught(bench, options.weak, count) for count in (*FEW["weak"], 0)]
     teachers += [taught(bench, MINILM, count) for count in (*FEW["minilm"], 0)]
     if options.zero_shot:
         teachers.append(Teacher("smollm2 zero-shot", ask(spec=f"transformers:{options.weak}"), "batch"))
     found["misfit"] = misfit_of(bench, teachers)
     note(json.dumps(found["misfit"], indent=1))
     if options.shares:
-        found["selections"] = selections_of(bench, weak)
+        found["selections"] = selections_of(bench, weak[-1])
     if options.knowledge_free:
         found["knowledge_free"] = few_of(bench, ask(spec=f"transformers:{options.strong}"))
     return {**found, "seconds": round(time.monotonic() - began)}
 
 
-def show(found: JsonObject) -> None:
-    """The table of losses and arms."""
-    print(f"{found['dataset']}: {found['student_rows']} student rows, {found['test_rows']} test rows")
-    rows = found["losses"]
-    for row in rows if isinstance(rows, list) else []:
-        one = json.loads(json.dumps(row))
-        recovered = one["recovery"] and one["recovery"]["value"]
-        gap = "" if one["recovery"] is None else f"{recovered['value']:.2f}" if recovered else "undefined"
-        over = one["over_random"]
-        against = f"{100 * over['value']:+.1f} [{100 * over['low']:+.1f}, {100 * over['high']:+.1f}]" if over else ""
-        accuracy = one["accuracy"]
-        print(
-            f"{one['arm']:9} {one['loss']:11} {one['rows']:5} {accuracy['value']:.3f} [{accuracy['low']:.3f}, "
-            f"{accuracy['high']:.3f}] f1 {one['macro_f1']:.3f} gain {100 * one['gain']['value']:+.1f} PGR {gap} "
-            + against
-        )
+def show(title: str, grades: Sequence[Grade]) -> None:
+    """A table of losses and arms; gains and differences in points."""
+    print(title)
+    for one in grades:
+        recovered = one.recovery.value if one.recovery else None
+        gap = f"{recovered.value:.2f}" if recovered else "undefined" if one.recovery else ""
+        gains = [f"{100 * x.value:+.1f} ({bounds(x)})" for x in (one.gain, one.over_random) if x]
+        accuracy = f"{percent(one.accuracy.value)} ({bounds(one.accuracy)})"
+        print(f"{one.arm:9} {one.loss:11} {one.rows:5}", accuracy, *gains, gap, sep="  ")
+    sys.stdout.flush()
 
 
 def note(text: str) -> None:
@@ -251,6 +248,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--strong", default="wheel:qwen2.5-coder-0.5b", help="whose heads are taught")
     parser.add_argument(
         "--most", type=int, nargs=3, default=MOST, help="rows of the teacher's half, the student's, test"
+    )
+    parser.add_argument(
+        "--teacher-rows",
+        type=int,
+        nargs="+",
+        default=(0, 100),
+        help="gold rows of the teachers, 0 for all; the last one is the one whose labels are selected",
     )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--draws", type=int, default=10, help="draws of the few gold rows")

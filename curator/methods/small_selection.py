@@ -124,7 +124,9 @@ class Choice:
             return _ranked(np.where(known, classes, -1), score.values)
         policy = SelectionPolicy(coverage=self.share, coverage_of="class", balanced=self.balanced)
         named = [str(label) if use else None for label, use in zip(classes.tolist(), known, strict=True)]
-        return select(ids, named, score.values, policy).keep.astype(np.float64)
+        # A selection takes confidences, which are never negative; only the order counts.
+        shifted = score.values - np.nanmin(score.values)
+        return select(ids, named, shifted, policy).keep.astype(np.float64)
 
 
 def _ranked(classes: Ints, values: Floats) -> Floats:

@@ -38,7 +38,12 @@ class Pool:
     def __post_init__(self) -> None:
         if not len(self.ids) == len(self.features) == len(self.held):
             raise InputError(f"{len(self.ids)} ids, {len(self.features)} features, {len(self.held)} marks do not match")
-        test, train = int(self.held.sum()), int((~self.held).sum())
+        self.check(self.held)
+
+    @staticmethod
+    def check(held: Bools) -> None:
+        """Raises: InputError where either side has too few rows."""
+        test, train = int(held.sum()), int((~held).sum())
         if min(train, test) < FEWEST:
             raise InputError(
                 f"{train} rows to train on and {test} to test on are too few; {FEWEST} of each is the least",

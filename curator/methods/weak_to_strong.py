@@ -20,6 +20,7 @@ from curator.methods.small_selection import Choice, Score, confidence, control
 from curator.methods.students import Pool, Student, Teacher, train
 from curator.training.head_settings import HeadSettings
 from curator.training.losses import LossSettings
+from curator.training.supervision import FEWEST
 
 NAIVE, CEILING = "naive", "ceiling"
 """The arm of all weak labels, and that of gold."""
@@ -57,7 +58,13 @@ def teach(pool: Pool, teacher: Teacher, recipe: Recipe | None = None, score: Sco
     recipe = recipe or Recipe()
     targets, known = lesson(pool, teacher)
     classes = np.where(known, teacher.classes(), -1)
-    chosen = recipe.choice.weights(pool.ids, classes, score or confidence(teacher))
+    score = score or confidence(teacher)
+    chosen = recipe.choice.weights(pool.ids, classes, score)
+    if (left := int((chosen > 0).sum())) < FEWEST:
+        raise InputError(
+            f"selecting by {score.name} leaves {left} rows; {FEWEST} is the least",
+            hint="keep a larger share, select by another score, or label more documents",
+        )
     found = []
     for settings in recipe.runs():
         arms = {NAIVE: known.astype(np.float64), FILTERED: chosen, RANDOM: control(chosen, classes, settings.seed)}

@@ -18,7 +18,7 @@ CLASSES = st.lists(st.integers(-1, 2), min_size=3, max_size=60).filter(lambda fo
 @given(CLASSES, st.floats(0.05, 1), st.integers(0, 99))
 def test_the_best_share_of_every_class_is_kept_and_its_control_has_the_same_size(classes, share, seed):
     labels = np.array(classes)
-    values = np.random.default_rng(seed).random(len(labels))
+    values = np.random.default_rng(seed).random(len(labels)) - 0.5
     ids = [f"r{i}" for i in range(len(labels))]
     kept = Choice(share).weights(ids, labels, Score("s", values))
     assert not kept[labels < 0].any()
