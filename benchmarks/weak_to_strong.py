@@ -1,8 +1,8 @@
 """Weak-to-strong (METHODS s.2, 5, 6, 7) with real models: heads of SmolLM2-135M teach heads of Qwen2.5-Coder-0.5B.
 
-Per data set: every loss and arm with paired intervals and PGR; selections by a small model, hard and weighted, against
-as many rows that chance picked; misfit of nine or more teachers against their students' real gain. With
-`--knowledge-free`, zero-shot labels of the larger model teach a MiniLM head, which goes on with a few gold rows.
+Per data set, in parts: `losses`, every loss and arm with paired intervals and PGR; `misfit` of twelve teachers against
+their students' real gain; `selections` by a small model, hard and weighted, against as many rows that chance picked;
+`few`: zero-shot labels of the larger model teach a MiniLM head, which goes on with a few gold rows.
 
     python -m benchmarks.weak_to_strong arc_easy scicite --folder runs --json weak_to_strong.json
 """
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -43,12 +42,13 @@ from curator.methods.weak_to_strong import Recipe, ceiling, naive, sittings, tea
 from curator.training.head_settings import HeadSettings
 from curator.training.heads import train_head
 from curator.training.losses import LossName, LossSettings
-from curator.types import JsonObject, Template
+from curator.types import Json, JsonObject, Template
 
 LOSSES: tuple[LossName, ...] = ("xent", "kd", "logconf", "reverse_kl", "gce")
 FEW = {"weak": (20, 50, 100, 200, 400), "minilm": (20, 50, 200, 400)}
 """Gold rows of the teacher's half that the teachers of the misfit table are trained on, beside all of them."""
 BUDGETS = (0, 10, 50)
+PARTS = ("losses", "misfit", "selections", "few")
 MINILM = "wheel:all-minilm-l6-v2"
 
 
@@ -195,25 +195,24 @@ def few_of(bench: Bench, labels: Floats) -> list[JsonObject]:
     return found
 
 
-def run(name: str, options: argparse.Namespace) -> JsonObject:
-    began, bench = time.monotonic(), bench_of(name, options)
+def run(name: str, options: argparse.Namespace) -> Iterator[tuple[str, Json]]:
+    """The name and the figures of every part that was asked for."""
+    bench = bench_of(name, options)
+    yield "rows", {half: len(getattr(bench.data, half)) for half in ("teacher", "student", "test")}
     weak = [taught(bench, options.weak, count) for count in options.teacher_rows]
-    top = ceiling(bench.pool, bench.both.gold, bench.recipe)
-    found: JsonObject = {"dataset": name, "student_rows": len(bench.data.student), "test_rows": len(bench.data.test)}
-    found["teacher_rows"] = len(bench.data.teacher)
-    found["losses"] = [losses_of(bench, teacher, top) for teacher in weak]
     ask = partial(zero_shot, bench.data, bench.both, folder=options.folder)
-    teachers = [taught(bench, options.weak, count) for count in (*FEW["weak"], 0)]
-    teachers += [taught(bench, MINILM, count) for count in (*FEW["minilm"], 0)]
-    if options.zero_shot:
+    if "losses" in options.parts:
+        top = ceiling(bench.pool, bench.both.gold, bench.recipe)
+        yield "losses", [losses_of(bench, teacher, top) for teacher in weak]
+    if "misfit" in options.parts:
+        teachers = [taught(bench, options.weak, count) for count in (*FEW["weak"], 0)]
+        teachers += [taught(bench, MINILM, count) for count in (*FEW["minilm"], 0)]
         teachers.append(Teacher("smollm2 zero-shot", ask(spec=f"transformers:{options.weak}"), "batch"))
-    found["misfit"] = misfit_of(bench, teachers)
-    note(json.dumps(found["misfit"], indent=1))
-    if options.shares:
-        found["selections"] = selections_of(bench, weak[-1])
-    if options.knowledge_free:
-        found["knowledge_free"] = few_of(bench, ask(spec=f"transformers:{options.strong}"))
-    return {**found, "seconds": round(time.monotonic() - began)}
+        yield "misfit", misfit_of(bench, teachers)
+    if "selections" in options.parts:
+        yield "selections", [*selections_of(bench, weak[-1])]
+    if "few" in options.parts:
+        yield "few", [*few_of(bench, ask(spec=f"transformers:{options.strong}"))]
 
 
 def show(title: str, grades: Sequence[Grade]) -> None:
@@ -233,12 +232,19 @@ def note(text: str) -> None:
 
 
 def main(options: argparse.Namespace) -> None:
-    results: list[JsonObject] = []
     for name in options.datasets:
-        results.append(run(name, options))
-        if options.json:
-            command = " ".join(["python -m benchmarks.weak_to_strong", *sys.argv[1:]])
-            options.json.write_text(json.dumps({"command": command, "results": results}, indent=1) + "\n")
+        for part, figures in run(name, options):
+            note(f"{name} {part}: {json.dumps(figures)[:2000]}")
+            if options.json:
+                save(options.json, name, part, figures)
+
+
+def save(path: Path, name: str, part: str, figures: Json) -> None:
+    """Add a part to the file, with the command that made it; what other commands made stays."""
+    found = json.loads(path.read_text()) if path.exists() else {}
+    command = " ".join(["python -m benchmarks.weak_to_strong", *sys.argv[1:]])
+    found.setdefault(name, {})[part] = {"command": command, "figures": figures}
+    path.write_text(json.dumps(found, indent=1) + "\n")
 
 
 def arguments() -> argparse.Namespace:
@@ -258,9 +264,8 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--draws", type=int, default=10, help="draws of the few gold rows")
-    parser.add_argument("--shares", type=float, nargs="*", default=(0.3, 0.5), help="of rows kept; none: no selections")
-    parser.add_argument("--zero-shot", action="store_true", help="the weak model's own answers as one more teacher")
-    parser.add_argument("--knowledge-free", action="store_true", help="the strong model's own answers teach MiniLM")
+    parser.add_argument("--shares", type=float, nargs="*", default=(0.3, 0.5), help="of rows kept")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--folder", type=Path, default=Path("weak-to-strong-runs"), help="where stores lie")
     parser.add_argument("--json", type=Path)

@@ -14,11 +14,14 @@ from cli.session import Session, command
 from cli.w2s_corpus import LABELS, Corpus, check_names, closed_field, pairs
 
 if TYPE_CHECKING:
+    from curator.engines.encoder import Encoder
     from curator.methods.experiment import Exam, Found, Scorer
-    from curator.methods.students import Pool
+    from curator.methods.students import Pool, Student
     from curator.methods.weak_to_strong import Recipe
+    from curator.types import Question, Template
 
 SMALL = "wheel:smollm2-135m"
+ARMS = ("naive", "filtered", "random")
 
 
 class Loss(StrEnum):
@@ -91,6 +94,12 @@ def w2s(
     limit: Annotated[
         int | None, typer.Option("--limit", "-n", min=1, help="Only the first so many labelled documents.")
     ] = None,
+    save: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--save", metavar="ARM=FOLDER", help="Keep an arm's student as an engine, head:FOLDER; repeatable."
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Write the report: Markdown, or JSON if it ends in .json.")
     ] = None,
@@ -98,22 +107,28 @@ def w2s(
     """Train a strong student on weak labels, and say how far it goes beyond its teacher.
 
     Compares the teachers by the misfit of their students, chooses one, and trains three arms on it: all its labels, the
-    selected ones, and as many random ones. Half a minute per thousand rows for MiniLM; features are cached.
+    selected ones, and as many random ones. Features are computed once and cached.
     Gold is read for the accuracies alone and changes no student. Without it there are none: misfit, agreement and the
-    chosen teacher are shown. To keep a student, freeze a dataset version and `goldless train --method head`.
+    chosen teacher are shown.
     """
     from curator.methods.small_selection import Choice
     from curator.methods.weak_to_strong import Recipe
     from curator.training.losses import LossSettings
 
     named, seen = pairs("--teacher", teacher or [f"{LABELS}={LABELS}"]), pairs("--saw", saw or [])
-    check_names(named, seen)
+    kept = pairs("--save", save or [])
+    check_names("--saw", seen, named)
+    check_names("--save", kept, ARMS)
     keep_inputs(out, [path for path in (gold, *named.values()) if path])
     losses = tuple(LossSettings(one.value) for one in dict.fromkeys(loss or [Loss.XENT]))
     recipe = Recipe(losses, tuple(range(seeds)), Choice(share, balance, weighted))
     corpus = Corpus.read(session, closed_field(session.task(), field), named, seen, limit)
     with session.out.guarded():
-        found = _experiment(corpus, recipe, _Asked(student, select, scorer, estimate, held))
+        reading = _Reading.of(corpus, student)
+        found = _experiment(corpus, recipe, reading, _Asked(select, scorer, estimate, held))
+        for arm, folder in kept.items():
+            reading.keep(next(one for one in found.students if one.arm == arm), Path(folder))
+            session.out.say(f"the {arm} student is head:{folder}")
     exam = _examine(session, corpus, found, gold) if gold else None
     _show(session, found, exam, out)
 
@@ -122,26 +137,44 @@ def w2s(
 class _Asked:
     """How students are made."""
 
-    student: str
     select: Literal["confidence", "perplexity", "difficulty", "disagreement"]
     scorer: str
     estimate: Literal["claimed", "consensus"]
     held: float
 
 
-def _experiment(corpus: Corpus, recipe: Recipe, asked: _Asked) -> Found:
-    from curator.engines.encoder import Encoder
+@dataclass(frozen=True)
+class _Reading:
+    """What students see of a text: the encoder, and the prompt that a causal model reads."""
+
+    encoder: Encoder
+    question: Question
+    template: Template | None
+
+    @classmethod
+    def of(cls, corpus: Corpus, spec: str) -> _Reading:
+        from curator.engines.encoder import Encoder
+
+        encoder = Encoder(spec)
+        template = corpus.task.views[0].template if encoder.pooling == "last" else None
+        return cls(encoder, corpus.field.question, template)
+
+    def keep(self, student: Student, folder: Path) -> None:
+        from curator.methods.students import keep
+
+        keep(student, folder, self.encoder, self.question, self.template)
+
+
+def _experiment(corpus: Corpus, recipe: Recipe, reading: _Reading, asked: _Asked) -> Found:
     from curator.methods.experiment import run
     from curator.methods.students import Pool, encode, held_out
 
-    encoder, ids = Encoder(asked.student), tuple(corpus.texts)
+    ids = tuple(corpus.texts)
     held = held_out(ids, asked.held)
     # Too few rows are found before they are encoded.
     Pool.check(held)
-    question = corpus.field.question
-    template = corpus.task.views[0].template if encoder.pooling == "last" else None
-    features = encode(list(corpus.texts.values()), encoder, question, template)
-    pool = Pool(ids, features, question.labels, held)
+    features = encode(list(corpus.texts.values()), reading.encoder, reading.question, reading.template)
+    pool = Pool(ids, features, reading.question.labels, held)
     return run(pool, corpus.teachers, recipe, _scorer(corpus, pool, asked), asked.estimate)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -124,7 +124,8 @@ def pairs(option: str, given: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def check_names(named: Mapping[str, str], seen: Mapping[str, str]) -> None:
-    """Raises: InputError for a --saw of nobody."""
-    if unknown := [name for name in seen if name not in named]:
-        raise InputError(f"--saw names {unknown[0]!r}, which is no teacher", hint=f"there is {', '.join(named)}")
+def check_names(option: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Raises: InputError for a name that nobody has."""
+    names = list(known)
+    if unknown := [name for name in given if name not in names]:
+        raise InputError(f"{option} names {unknown[0]!r}, which is none of {', '.join(names)}")

@@ -5,16 +5,21 @@ Nothing in here takes gold. Students are linear heads on the frozen features of 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import orjson
 
 from curator.confidence import Bools, Floats, Ints
 from curator.engines.encoder import Encoder, Features
 from curator.engines.features import FeatureCache
+from curator.engines.heads import Head, HeadModel, HeadSpec, save_heads
 from curator.errors import InputError
 from curator.labeling import uniform
+from curator.training.classifier import head_encoder
 from curator.training.failures import training_errors
 from curator.training.head_settings import HeadSettings
 from curator.training.heads import TrainedHead, train_head
@@ -107,7 +112,8 @@ class Teacher:
 
 @dataclass(frozen=True, slots=True)
 class Student:
-    """One trained student. `rows` carried a weight; `probabilities` (t, k) are its answers to the pool's `test`."""
+    """One trained student. `rows` carried a weight; `probabilities` (t, k) are its answers to the pool's `test`;
+    `dataset` is a hash of what it learnt from."""
 
     arm: str
     loss: str
@@ -115,6 +121,7 @@ class Student:
     rows: int
     head: TrainedHead
     probabilities: Floats
+    dataset: str = ""
 
 
 def train(pool: Pool, targets: Floats, weights: Floats, named: tuple[str, HeadSettings]) -> Student:
@@ -131,7 +138,16 @@ def train(pool: Pool, targets: Floats, weights: Floats, named: tuple[str, HeadSe
     except InputError as error:
         raise InputError(f"the {arm} arm: {_by_name(error.message, pool.options)}", hint=error.hint) from None
     answers = head.probabilities(pool.features[pool.test])
-    return Student(arm, settings.loss.name, settings.seed, len(used), head, answers)
+    learnt = _digest([pool.ids[row] for row in used], targets[used], weights[used])
+    return Student(arm, settings.loss.name, settings.seed, len(used), head, answers, learnt)
+
+
+def _digest(ids: Sequence[str], targets: Floats, weights: Floats) -> str:
+    """Hash (hex, 128 bit) of rows with their labels and weights."""
+    digest = hashlib.blake2b(orjson.dumps(ids), digest_size=16)
+    for part in (targets, weights):
+        digest.update(np.ascontiguousarray(part, dtype=np.float64).tobytes())
+    return digest.hexdigest()
 
 
 def _by_name(message: str, options: Sequence[str]) -> str:
@@ -145,6 +161,20 @@ def mean_answer(students: Sequence[Student]) -> Floats:
     """The mean distribution (t, k) of students that differ in their seed only."""
     mean: Floats = np.mean([student.probabilities for student in students], axis=0)
     return mean
+
+
+def keep(
+    student: Student, folder: Path, encoder: Encoder, question: Question, template: Template | None = None
+) -> HeadModel:
+    """Write a student to `folder`, which `connect("head:<folder>")` serves. Encoder, question and template are those
+    that its features were made with.
+
+    Raises: WeightsError for a full or read-only disk, or an encoder whose features are of another width.
+    """
+    spec = HeadSpec(question, template, student.loss, student.dataset, {"arm": student.arm}, student.head.metrics)
+    model = HeadModel(head_encoder(encoder), (Head(spec, student.head.linear),))
+    model.check_width(encoder.width)
+    return save_heads(folder, model)
 
 
 def encode(texts: Sequence[str], encoder: Encoder, question: Question, template: Template | None = None) -> Features:

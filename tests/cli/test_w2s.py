@@ -150,7 +150,8 @@ def test_what_is_refused_says_the_way_out(curated: Project, tiny_encoder: Path) 
         (("--teacher", "a=labels", "--teacher", "a=v1"), "names 'a' twice"),
         (("--teacher", "a=v9"), "there is no dataset version 9"),
         (("--teacher", "a=http://localhost:9/v1#other"), "has answered nothing of this task"),
-        (("--saw", "b=v1"), "which is no teacher"),
+        (("--saw", "b=v1"), "--saw names 'b', which is none of labels"),
+        (("--save", "best=x"), "which is none of naive, filtered, random"),
         (("--share", "0"), "share of rows to keep is 0"),
         (("--held", "1"), "share of rows held out is 1"),
         (("--weighted", "--balance"), "classes cannot be balanced"),
@@ -161,6 +162,23 @@ def test_what_is_refused_says_the_way_out(curated: Project, tiny_encoder: Path) 
         assert done.exit_code == 2, (arguments, done.stdout, done.stderr)
         assert message in done.stderr.replace("\n", " "), (arguments, done.stderr)
         assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_student_is_kept_as_an_engine(curated: Project, tiny_encoder: Path, tiny_model: Path, causal: bool) -> None:
+    folder, base = curated.folder / "kept", tiny_model if causal else tiny_encoder
+    teacher = written(curated, "weak.jsonl", wrong_in(4))
+    given = ("--student", str(base), "--teacher", f"weak={teacher}", "--seeds", "1", "--loss", "reverse_kl")
+    done = curated.ok("w2s", *given, "--save", f"filtered={folder}")
+    assert f"the filtered student is head:{folder}" in done.stderr.replace("\n", "")
+    text = curated.settings.read_text()
+    curated.settings.write_text(text.replace(f'spec = "{curated.url}#mock?dialect=chat"', f'spec = "head:{folder}"'))
+    (report,) = curated.json("curate")
+    assert report["annotation"]["sent"] == 200
+    labels = {row["document_id"]: row["value"] for row in curated.json("show", "labels", "--limit", "0")}
+    assert len(labels) == 200
+    if not causal:  # the tiny language model has not learnt to tell the texts apart
+        assert sum(labels[f"d{i}"] == right(i) for i in range(200)) > 180
 
 
 @pytest.mark.engine

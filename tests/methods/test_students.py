@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 pytest.importorskip("torch")
 
 from curator.errors import InputError
-from curator.methods.students import Pool, Teacher, encode, held_out, mean_answer, train
+from curator.methods.students import Pool, Teacher, encode, held_out, keep, mean_answer, train
 from curator.training.head_settings import HeadSettings
 from curator.types import Option, Question, Template
 from tests.methods.weak_builders import noisy, world
@@ -88,3 +88,24 @@ def test_texts_are_encoded_alone_or_in_their_prompt(tiny_encoder, tmp_path, monk
     assert alone.shape == (2, 32)
     assert (encode(["a bad film"], encoder, question)[0] == alone[1]).all()
     assert (encode(["a bad film"], encoder, question, Template())[0] != alone[1]).any()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("template", [None, Template()])
+async def test_a_student_that_is_kept_answers_as_it_did(tiny_encoder, tmp_path, monkeypatch, template):
+    from curator.engines import connect
+    from curator.engines.encoder import Encoder
+    from curator.types import DecideRequest
+
+    monkeypatch.setenv("GOLDLESS_CACHE", str(tmp_path))
+    encoder, question = Encoder(str(tiny_encoder)), Question("tone", "choice", "Kind?", (Option("yes"), Option("no")))
+    texts = [f"{'a good' if i % 2 else 'a bad'} film {i}" for i in range(80)]
+    pool = Pool.split(texts, encode(texts, encoder, question, template), question.labels)
+    student = train(pool, np.eye(2)[np.arange(80) % 2], np.ones(80), ("naive", HeadSettings()))
+    model = keep(student, tmp_path / "kept", encoder, question, template)
+    assert model.heads[0].spec.dataset == student.dataset != ""
+    engine = connect(f"head:{tmp_path / 'kept'}")
+    for row, expected in zip(pool.test[:3], student.probabilities[:3], strict=True):
+        (answer,) = (await engine.decide(DecideRequest(texts[row], (question,)))).answers
+        assert answer.probabilities == pytest.approx(expected, abs=1e-5)
+    await engine.aclose()
