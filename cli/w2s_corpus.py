@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from curator.evaluation.answers import Answers
     from curator.fields import ClosedField
     from curator.methods.students import Teacher
-    from curator.store import Store
     from curator.task import Task
 
 LABELS = "labels"
@@ -58,7 +57,7 @@ class Corpus:
         teachers = []
         for name, found in answers.items():
             own = trained_on(store, find_version(store, seen[name]).version) if name in seen else frozenset()
-            teachers.append(teacher(name, found, known, item, own | _seen_by(store, named[name])))
+            teachers.append(teacher(name, found, known, item, own | _seen_by(session, named[name])))
         return cls(task, item, {name: texts[name] for name in known}, teachers)
 
 
@@ -86,13 +85,16 @@ def _answers(session: Session, item: ClosedField, what: str, ids: Set[str]) -> A
     return read_predictions(what, item, id_column=id_column(session))
 
 
-def _seen_by(store: Store, what: str) -> frozenset[str]:
-    """What a head that was trained here has seen: the store knows from which dataset version it was made."""
+def _seen_by(session: Session, what: str) -> frozenset[str]:
+    """What a head that was trained here has seen: the store knows from which dataset version it was made. The labels
+    are taken to be those of the settings' engine."""
     from curator.methods.teachers import trained_on
 
-    if not what.startswith("head:"):
+    engine = session.settings.engine
+    spec = engine.spec if what == LABELS and engine else what
+    if not spec.startswith("head:"):
         return frozenset()
-    folder = Path(what.removeprefix("head:")).expanduser().resolve()
+    store, folder = session.store(), Path(spec.removeprefix("head:")).expanduser().resolve()
     made = [model for model in store.models() if Path(model.path).expanduser().resolve() == folder]
     return frozenset(name for model in made for name in trained_on(store, model.dataset_version))
 

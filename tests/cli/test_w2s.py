@@ -192,3 +192,5 @@ def test_a_head_that_was_trained_here_teaches_only_what_it_has_not_seen(curated:
     assert record.dataset_version == 1
     done = curated.run("w2s", "--student", str(tiny_encoder), "--teacher", f"tone=head:{folder}")
     assert "tone labels no row that it was not trained on itself" in done.stderr
+    done = curated.run("w2s", "--student", str(tiny_encoder))
+    assert "labels labels no row that it was not trained on itself" in done.stderr
