@@ -175,8 +175,12 @@ def misfit_of(bench: Bench, teachers: Sequence[Teacher]) -> JsonObject:
 
 
 def few_of(bench: Bench, labels: Floats) -> list[JsonObject]:
-    """Weak labels of the larger model, then a few gold rows of the training part: a mean over draws."""
-    teacher = Teacher("zero-shot", labels, "batch")
+    """Weak labels (n, k) of a language model for the training part, then a few gold rows of it: a mean over draws."""
+    known = len(labels)
+    table = np.full((len(bench.both), labels.shape[1]), np.nan)
+    table[:known] = labels
+    teacher = Teacher("zero-shot", table, "batch")
+    right = float((teacher.classes()[:known] == bench.both.gold[:known]).mean())
     small = replace(bench.pool, features=encoded(MINILM, bench.data, bench.both))
     train = np.flatnonzero(~small.held)
     few, test = Few(train, bench.both.gold[train]), small.test
@@ -186,11 +190,11 @@ def few_of(bench: Bench, labels: Floats) -> list[JsonObject]:
     found: list[JsonObject] = []
     for draws in zip(*trials, strict=True):
         students = [arm for one in draws for arm in (one.weak_only, one.weak_then_gold, one.gold_only) if arm]
-        grades = grade(labels[test], sittings(students), bench.both.gold[test], groups=bench.both.groups[test])
+        _, *grades = grade(table[test], sittings(students), bench.both.gold[test], groups=bench.both.groups[test])
         arms: JsonObject = {
             one.arm: {**asdict(one.accuracy), "spread": one.spread, "macro_f1": one.macro_f1} for one in grades
         }
-        found.append({"gold rows": draws[0].budget, "draws": len(draws), **arms})
+        found.append({"gold rows": draws[0].budget, "draws": len(draws), "labels right": right, **arms})
         note(f"{bench.data.name} {found[-1]}")
     return found
 
@@ -200,19 +204,20 @@ def run(name: str, options: argparse.Namespace) -> Iterator[tuple[str, Json]]:
     bench = bench_of(name, options)
     yield "rows", {half: len(getattr(bench.data, half)) for half in ("teacher", "student", "test")}
     weak = [taught(bench, options.weak, count) for count in options.teacher_rows]
-    ask = partial(zero_shot, bench.data, bench.both, folder=options.folder)
+    ask = partial(zero_shot, bench.data, folder=options.folder)
     if "losses" in options.parts:
         top = ceiling(bench.pool, bench.both.gold, bench.recipe)
         yield "losses", [losses_of(bench, teacher, top) for teacher in weak]
     if "misfit" in options.parts:
         teachers = [taught(bench, options.weak, count) for count in (*FEW["weak"], 0)]
         teachers += [taught(bench, MINILM, count) for count in (*FEW["minilm"], 0)]
-        teachers.append(Teacher("smollm2 zero-shot", ask(spec=f"transformers:{options.weak}"), "batch"))
+        teachers.append(Teacher("smollm2 zero-shot", ask(bench.both, spec=f"transformers:{options.weak}"), "batch"))
         yield "misfit", misfit_of(bench, teachers)
     if "selections" in options.parts:
         yield "selections", [*selections_of(bench, weak[-1])]
     if "few" in options.parts:
-        yield "few", [*few_of(bench, ask(spec=f"transformers:{options.strong}"))]
+        labels = ask(bench.data.student, spec=f"transformers:{options.labeller}")
+        yield "few", [*few_of(bench, labels)]
 
 
 def show(title: str, grades: Sequence[Grade]) -> None:
