@@ -267,6 +267,7 @@ def arguments() -> argparse.Namespace:
         default=(0, 100),
         help="gold rows of the teachers, 0 for all; the last one is the one whose labels are selected",
     )
+    parser.add_argument("--labeller", default="wheel:qwen2.5-coder-0.5b", help="whose zero-shot labels MiniLM learns")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--draws", type=int, default=10, help="draws of the few gold rows")
     parser.add_argument("--shares", type=float, nargs="*", default=(0.3, 0.5), help="of rows kept")
