@@ -161,9 +161,9 @@ def features(encoder: Encoder, data: DataSet, rows: Rows) -> Features:
 
 def zero_shot(data: DataSet, rows: Rows, spec: str, folder: Path) -> Floats:
     """A model's own answers (n, k), asked and freed of its label bias by the product; NaN where it has none. The store
-    in `folder` keeps them. No gold enters it."""
+    in `folder` keeps them, for any other rows too. No gold enters it."""
     folder.mkdir(parents=True, exist_ok=True)
-    name = f"{data.name}-{spec.rpartition(':')[2]}-{len(rows)}"
+    name = f"{data.name}-{spec.rpartition(':')[2]}"
     corpus = folder / f"{name}.jsonl"
     content = [orjson.dumps({"id": key, "text": text}) for key, text in zip(rows.ids, rows.texts, strict=True)]
     corpus.write_bytes(b"\n".join(content))

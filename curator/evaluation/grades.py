@@ -6,7 +6,7 @@ Shapes: t held-out rows, k options, s seeds. Gold -1 is a row without gold; it i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
@@ -125,8 +125,19 @@ def _graded(paper: _Paper, weak: _Paper, random: _Paper | None, top: _Paper | No
         mean_interval(own - weak.right),
         weak.brier - paper.brier,
         mean_interval(own - random.right) if sitting.arm == FILTERED and random else None,
-        pgr(weak.right, own, top.right) if student and top else None,
+        _recovery(paper, weak, top) if student and top else None,
     )
+
+
+def _recovery(paper: _Paper, weak: _Paper, top: _Paper) -> Recovery:
+    """The PGR, undefined also where the teacher only guesses: there is a gap then, but no knowledge that a student could
+    go beyond, and a ratio of two distances from chance."""
+    found = pgr(weak.right, paper.right, top.right)
+    options = weak.sitting.probabilities.shape[2]
+    if found.value is None or found.weak > 1 / options:
+        return found
+    reason = f"the teacher is right in {100 * found.weak:.1f}%, no more than guessing among {options} options"
+    return replace(found, value=None, reason=reason)
 
 
 def mean_interval(values: Floats, *, draws: int = DRAWS, seed: int = 0) -> Interval:

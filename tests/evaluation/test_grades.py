@@ -39,6 +39,12 @@ def test_everything_by_hand():
     assert naive.to_json()["recovery"]["rows"] == 100
 
 
+def test_a_teacher_that_guesses_leaves_pgr_undefined_however_large_the_gap():
+    _, naive, _ = grade(answers(49), [sitting("naive", 70)], GOLD, ceiling=sitting("ceiling", 90))
+    assert naive.recovery.value is None
+    assert naive.recovery.reason == "the teacher is right in 49.0%, no more than guessing among 2 options"
+
+
 def test_rows_without_gold_are_left_out_and_missing_answers_are_wrong():
     gold = GOLD.copy()
     gold[:50] = -1
