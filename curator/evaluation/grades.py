@@ -130,8 +130,8 @@ def _graded(paper: _Paper, weak: _Paper, random: _Paper | None, top: _Paper | No
 
 
 def _recovery(paper: _Paper, weak: _Paper, top: _Paper) -> Recovery:
-    """The PGR, undefined also where the teacher only guesses: there is a gap then, but no knowledge that a student could
-    go beyond, and a ratio of two distances from chance."""
+    """The PGR, undefined also where the teacher only guesses: there is a gap then, but no knowledge that a student
+    could go beyond, and a ratio of two distances from chance."""
     found = pgr(weak.right, paper.right, top.right)
     options = weak.sitting.probabilities.shape[2]
     if found.value is None or found.weak > 1 / options:
