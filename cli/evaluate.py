@@ -60,9 +60,9 @@ def evaluate(
     from curator.evaluation.answers import read_gold
 
     files = _named_files(compare or [])
-    _keep_inputs(out, [gold, *files.values()])
+    keep_inputs(out, [gold, *files.values()])
     task = session.task()
-    chosen, column = _field(task, field), _id_column(session)
+    chosen, column = _field(task, field), id_column(session)
     found = _score(session, task, chosen, read_gold(gold, chosen, id_column=column), (version, files))
     if out is not None:
         from curator.report import write_report
@@ -94,7 +94,7 @@ def _score(
     for other, path in files.items():
         if other == name:
             raise InputError(f"the store's arm is called {name!r} already", hint=f"--compare other={path}")
-        arms[other] = read_predictions(path, field, id_column=_id_column(session))
+        arms[other] = read_predictions(path, field, id_column=id_column(session))
     audited = frozenset(row.document_id for row in store.audits(task.id) if row.field == field.name)
     return join(field, gold, arms, audited=audited)
 
@@ -111,7 +111,7 @@ def _named_files(given: list[str]) -> dict[str, str]:
     return files
 
 
-def _keep_inputs(out: Path | None, inputs: list[str]) -> None:
+def keep_inputs(out: Path | None, inputs: list[str]) -> None:
     """Refuse to write the report over what it is made from."""
     if out is not None and any(out.resolve() == Path(path).resolve() for path in inputs):
         raise InputError(f"--out {out} is a file that is read", hint="name another file for the report")
@@ -130,7 +130,8 @@ def _field(task: Task[BaseModel], wanted: str | None) -> Voted:
     return known[wanted]
 
 
-def _id_column(session: Session) -> str:
+def id_column(session: Session) -> str:
+    """The ids' column that the settings name, "" where they name none."""
     source = session.settings.source
     return (source.id or "") if source else ""
 

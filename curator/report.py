@@ -200,11 +200,15 @@ def _cell(text: str) -> str:
 
 
 def write_report(found: Evaluation, path: Path) -> None:
-    """Write the page, or all figures as JSON if the name ends in .json. The file appears whole or not
-    at all. Raises: InputError if it cannot be written."""
+    """Write the page, or all figures as JSON if the name ends in .json. Raises: InputError if it cannot be written."""
     text = to_markdown(found)
     if path.suffix.lower() == ".json":
         text = orjson.dumps(to_json(found), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode()
+    write_page(text, path)
+
+
+def write_page(text: str, path: Path) -> None:
+    """Write a file that appears whole or not at all. Raises: InputError if it cannot be written."""
     part = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -110,7 +110,7 @@ def _accuracy(result: Curation[Classification], path: Path) -> float:
     return join(field, gold, {"labels": labels}).comparison.scores["labels"].accuracy.value
 
 
-def test_gold_is_read_by_the_evaluate_command_alone():
+def test_gold_is_read_by_the_commands_that_evaluate_alone():
     root = Path(__file__).parents[1]
     users = {
         path.relative_to(root).as_posix()
@@ -118,4 +118,4 @@ def test_gold_is_read_by_the_evaluate_command_alone():
         for path in (root / package).rglob("*.py")
         if "read_gold" in path.read_text(encoding="utf-8")
     }
-    assert users == {"curator/evaluation/answers.py", "cli/evaluate.py"}
+    assert users == {"curator/evaluation/answers.py", "cli/evaluate.py", "cli/w2s.py"}

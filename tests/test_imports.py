@@ -63,10 +63,14 @@ FOREIGN_TELEMETRY = {"curator.telemetry", "cli.logs"}
 MODELS = (
     "curator.engines.classifier",
     "curator.engines.encoder",
+    "curator.engines.likelihood",
     "curator.engines.torch_model",
     "curator.engines.transformers",
     "curator.engines.vllm",
     "curator.engines.vllm_core",
+    "curator.methods.knowledge_free",
+    "curator.methods.students",
+    "curator.methods.weak_to_strong",
     "curator.training",
 )
 """What `connect` and the trainers load in time of need."""

@@ -54,11 +54,13 @@ def train_classifier(
     with training_errors():
         if isinstance(settings, TuneSettings):
             tuned = tune(encoder, texts, fields, folder, settings)
-            saved = _save(folder, _encoder(encoder, settings.method, tuned.fingerprint), named, tuned.heads, settings)
+            saved = _save(
+                folder, head_encoder(encoder, settings.method, tuned.fingerprint), named, tuned.heads, settings
+            )
             tuned.done()
             return saved
         trained = _train_frozen(encoder, texts, fields, settings)
-    return _save(folder, _encoder(encoder), named, trained, settings)
+    return _save(folder, head_encoder(encoder), named, trained, settings)
 
 
 def dataset_hash(texts: Sequence[str], field: Supervision) -> str:
@@ -96,7 +98,8 @@ def _train_frozen(
     return trained
 
 
-def _encoder(encoder: Encoder, tuning: Tuning = "frozen", tuned: str = "") -> HeadEncoder:
+def head_encoder(encoder: Encoder, tuning: Tuning = "frozen", tuned: str = "") -> HeadEncoder:
+    """How a head's folder names the encoder that it stands on."""
     identity = encoder.identity
     place = Path(identity.weights).expanduser()
     weights = str(place.resolve()) if place.exists() else identity.weights

@@ -69,8 +69,18 @@ def check_supervision(rows: int, targets: Floats, weights: Floats, labels: Seque
 
     Raises: InputError that says what is wrong and what to do.
     """
-    if targets.shape != (rows, len(labels)):
-        raise InputError(f"targets must be {rows} rows x {len(labels)} options, not {targets.shape}")
+    check_targets(rows, targets, weights, len(labels))
+    used = weights > 0
+    _check_classes(int(used.sum()), np.bincount(targets[used].argmax(axis=1), minlength=len(labels)), labels)
+
+
+def check_targets(rows: int, targets: Floats, weights: Floats, options: int) -> None:
+    """Refuse targets that are no distributions over the options, and weights that are none.
+
+    Raises: InputError that says what is wrong and what to do.
+    """
+    if targets.shape != (rows, options):
+        raise InputError(f"targets must be {rows} rows x {options} options, not {targets.shape}")
     if weights.shape != (rows,):
         raise InputError(f"weights must be one per row ({rows}), not {weights.shape}")
     if not (np.isfinite(weights).all() and (weights >= 0).all()):
@@ -83,7 +93,6 @@ def check_supervision(rows: int, targets: Floats, weights: Floats, labels: Seque
             f"row {int(bad.argmax())} of the targets is no distribution: {targets[bad.argmax()].tolist()}",
             hint="each row holds probabilities that sum to 1; give a row without a label weight 0",
         )
-    _check_classes(int(used.sum()), np.bincount(targets[used].argmax(axis=1), minlength=len(labels)), labels)
 
 
 def _check_classes(rows: int, counts: Ints, labels: Sequence[str]) -> None:

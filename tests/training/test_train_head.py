@@ -122,3 +122,39 @@ def test_the_stopper_counts_epochs_without_a_better_loss():
         False,
     ]
     assert (stopper.best_epoch, stopper.stop(2), stopper.stop(3)) == (1, False, True)
+
+
+def test_training_goes_on_from_a_head_with_a_handful_of_rows_of_some_classes():
+    features, truth, targets = blobs()
+    weak = train_head(features, np.roll(targets, 1, axis=1), np.ones(300))
+    assert (weak.linear.logprobs(features).argmax(1) == truth).mean() < 0.2
+    few = np.flatnonzero(truth < 2)[:8]
+    settings = HeadSettings(epochs=200, learning_rate=0.02, validation=0, weight_decay=0)
+    mended = train_head(features[few], targets[few], np.ones(8), settings, start=weak)
+    assert (mended.linear.logprobs(features[few]).argmax(1) == truth[few]).all()
+    assert mended.scaling is weak.scaling
+    # Strong weight decay holds the head where it was.
+    held = train_head(features[few], targets[few], np.ones(8), HeadSettings(validation=0, weight_decay=500), start=weak)
+    moved, kept = (np.abs(one.linear.weight - weak.linear.weight).sum() for one in (mended, held))
+    assert kept < moved / 5
+
+
+def test_a_head_that_is_right_already_hardly_moves():
+    features, truth, targets = blobs()
+    first = train_head(features, targets, np.ones(300))
+    again = train_head(features, first.probabilities(features), np.ones(300), HeadSettings(epochs=5), start=first)
+    assert np.abs(again.probabilities(features) - first.probabilities(features)).max() < 0.05
+    assert (again.probabilities(features).argmax(1) == truth).mean() > 0.9
+
+
+def test_what_a_training_cannot_go_on_with():
+    features, _, targets = blobs()
+    first = train_head(features, targets, np.ones(300))
+    with pytest.raises(InputError, match="the head to go on from reads 6 features, these are 5"):
+        train_head(features[:, :5], targets, np.ones(300), start=first)
+    with pytest.raises(InputError, match="no row has a label to go on with"):
+        train_head(features, targets, np.zeros(300), start=first)
+    with pytest.raises(InputError, match="is no distribution"):
+        train_head(features, targets * 2, np.ones(300), start=first)
+    with pytest.raises(InputError, match="300 rows x 3 options"):
+        train_head(features, targets[:, :2], np.ones(300), start=first)
