@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, Literal
 
@@ -24,6 +25,9 @@ def improve(
     session: Session,
     rounds: Annotated[int, typer.Option("--rounds", "-r", min=1, help="At most so many rounds with examples.")] = 3,
     examples: Annotated[int, typer.Option("--examples", "-e", min=1, help="Examples per prompt.")] = 16,
+    solved: Annotated[
+        int, typer.Option("--solved", min=1, help="Examples per prompt of sampled fields, with their reasoning.")
+    ] = 8,
     start: Annotated[
         Literal["zero_shot", "random"], typer.Option(help="Where the first examples' labels come from.")
     ] = "zero_shot",
@@ -38,12 +42,14 @@ def improve(
 ) -> None:
     """Label in rounds: the surest answers of each become examples for the next. No gold labels needed.
 
-    Takes one request per document and round; examples are a shared beginning of the prompts, which vLLM computes
-    once. Stops early when the labels no longer change. What was answered before is never sent again.
+    Takes one request per document and round (two where fields are decided and others sampled); examples are a shared
+    beginning of the prompts, which vLLM computes once. Stops early when the labels no longer change. What was
+    answered before is never sent again.
     """
     from curator.methods.demonstrations import Chooser
     from curator.methods.zero_to_strong import Rounds
     from curator.methods.zero_to_strong import improve as method
 
     chosen = Rounds(rounds, Chooser(examples, longest, seed), start)
+    chosen = replace(chosen, solved=replace(chosen.solved, count=solved, seed=seed))
     carry_out(session, session.task(), partial(method, rounds=chosen), limit, ingest)

@@ -11,7 +11,7 @@ from curator.engines.base import Engine, EngineIdentity
 from curator.errors import InputError
 from curator.records import AnnotationRecord
 from curator.task import Output, Task
-from curator.types import DecideRequest, Demonstration, Document, GenerateRequest
+from curator.types import DecideRequest, Demonstration, Document, GenerateRequest, Solved
 
 Request = DecideRequest | GenerateRequest
 
@@ -29,12 +29,14 @@ class Prompting:
 
     `shots` holds worked examples, one list per shard of the corpus; a document's hash says which shard
     it is in. All documents of a shard share their examples as a prefix, which engines compute once.
-    Every shard counts as views of its own, since examples bring a label bias of their own.
+    Every shard counts as views of its own, since examples bring a label bias of their own. `solved` are
+    the sampled fields' examples, per shard too; votes have no bias to part them by.
     """
 
     round: int = 0
     shots: tuple[tuple[Demonstration, ...], ...] = ((),)
     long_text: LongText = "keep_start"
+    solved: tuple[tuple[Solved, ...], ...] = ((),)
 
     def shard(self, document_id: str) -> int:
         """Which of the shards a document is in."""
@@ -47,12 +49,14 @@ class Prompting:
             for view in range(views):
                 yield shard * views + view, task.decide_request(document, view, self.shots[shard])
         if task.sampled:
-            yield SAMPLES_VIEW, task.generate_request(document)
+            examples = self.solved[shard_of(document.id, len(self.solved))]
+            yield SAMPLES_VIEW, task.generate_request(document, examples)
 
     def annotation_id(self, task: Task[Output], identity: EngineIdentity) -> str:
         """What the annotations of `task` by one engine under these examples are kept under. Two engines'
         answers must never be mixed: each has a label bias of its own."""
-        asked = (identity, self.shots) if any(self.shots) else identity
+        examples = [shown for shown in (self.shots, self.solved) if any(shown)]
+        asked = (identity, *examples) if examples else identity
         digest = hashlib.blake2b(repr(asked).encode(), digest_size=4).hexdigest()
         return f"{task.id}@{digest}"
 

@@ -3,35 +3,34 @@
 Each round annotates the corpus, takes the most confident rows of every class, and shows them as worked
 examples in the next. The examples of a document come from the other shards of the corpus, so that no row
 confirms itself. All documents of a shard share their examples as a prefix, which engines compute once.
+Sampled fields are taught with whole texts, reasoning included, that gave the winning answer.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Generic, Literal
-
-import numpy as np
+from typing import Generic, Literal, TypeVar
 
 from curator.annotate import Progress
 from curator.engines.base import Engine
 from curator.errors import InputError, TaskError
-from curator.fields import ClosedField
 from curator.labeling import Labeler
 from curator.learning import Answers
-from curator.methods.demonstrations import Chooser, Guesses, guesses
+from curator.methods.demonstrations import Chooser
+from curator.methods.guesses import Found, found_in, random_guesses
+from curator.methods.solutions import choose
 from curator.pipeline import Curation, Plan, ask, describe, freeze, prepare, teach
 from curator.requests import Prompting, shard_of
 from curator.sources import Source
 from curator.store import Run, Store
 from curator.task import Output, Task
 from curator.telemetry import stage_span
-from curator.types import Demonstration, Json, JsonObject
+from curator.types import Demonstration, Json, JsonObject, Solved
 
 Start = Literal["zero_shot", "random"]
+Example = TypeVar("Example", Demonstration, Solved)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +39,8 @@ class Rounds:
 
     The rounds stop early when fewer than `churn` of the labels changed. `start` is what the first
     examples are taken from: the model's own answers without examples, or random labels. `shards` parts
-    of the corpus have examples of their own, each from the other parts.
+    of the corpus have examples of their own, each from the other parts. `examples` are those of the
+    closed fields, `solved` those of the sampled ones, whose `longest` counts text and answer.
     """
 
     rounds: int = 3
@@ -48,12 +48,14 @@ class Rounds:
     start: Start = "zero_shot"
     churn: float = 0.01
     shards: int = 2
+    solved: Chooser = field(default_factory=lambda: Chooser(count=8, longest=1500))
 
     def __post_init__(self) -> None:
-        if self.rounds < 1 or self.shards < 2 or self.examples.count < 1:
+        counts = (self.examples.count, self.solved.count)
+        if self.rounds < 1 or self.shards < 2 or min(counts) < 1:
             raise InputError(
-                f"rounds is {self.rounds}, shards {self.shards}, examples {self.examples.count}",
-                hint="rounds and examples are 1 or more, shards 2 or more",
+                f"rounds is {self.rounds}, shards {self.shards}, examples {counts[0]}, solved {counts[1]}",
+                hint="rounds, examples and solved are 1 or more, shards 2 or more",
             )
 
 
@@ -63,7 +65,7 @@ class _Round(Generic[Output]):
 
     answers: Answers[Output]
     labeler: Labeler
-    found: dict[str, Guesses]
+    found: Found
     report: JsonObject
 
 
@@ -80,12 +82,15 @@ async def improve(
     """Label the store's documents in rounds and select rows to train on, as `curator.curate` does.
 
     Calling again asks only what has not been answered, also in the middle of a round. The report has one
-    entry per round under `rounds`. Raises: TaskError if the task has no closed field; GoldlessError.
+    entry per round under `rounds`. Raises: TaskError if there is nothing to vote or decide on, or if
+    sampled fields shall start with random labels; GoldlessError.
     """
-    if not task.closed:
-        raise TaskError("no field of the task is decided", hint="improve needs a predicate, choice or score field")
+    if not task.closed and not task.voted:
+        raise TaskError("no field of the task has an answer", hint="improve needs a field beside the reasoning")
     started, counts = time.monotonic(), progress or Progress()
     plan, rounds = plan or Plan(), rounds or Rounds()
+    if task.sampled and rounds.start == "random":
+        raise TaskError("sampled fields cannot start with random labels", hint="use start='zero_shot'")
     config: JsonObject = {"task": task.id, "engine": str(engine.identity), "plan": plan.describe()}
     config["improve"] = asdict(rounds)
     with store.run("improve", config) as run, stage_span("improve", task=task.id):
@@ -112,18 +117,17 @@ class _Teaching:
         """All rounds; returns the last one and a report of each."""
         history: list[Json] = []
         if self.rounds.start == "random":
-            found = await asyncio.to_thread(_random_guesses, answers, self.plan.limit, self.rounds.examples.seed)
+            found = await asyncio.to_thread(random_guesses, answers, self.plan.limit, self.rounds.examples.seed)
         else:
-            first = await self._round(answers)
-            found, history = first.found, [first.report]
+            last = await self._round(answers)
+            found, history = last.found, [last.report]
         for number in range(1, self.rounds.rounds + 1):
-            shots = await asyncio.to_thread(self._shots, answers, found)
-            prompting = replace(answers.prompting, round=number, shots=shots)
-            last = await self._round(replace(answers, prompting=prompting))
-            changed = _churn(found, last.found)
-            history.append({**last.report, "churn": changed, "examples": _shown(shots)})
-            found = last.found
-            if changed < self.rounds.churn:
+            taught = await asyncio.to_thread(self._taught, answers, found, number)
+            last = await self._round(replace(answers, prompting=taught))
+            churn = last.found.churn(found)
+            history.append({**last.report, "churn": churn, **_shown(taught)})
+            answers, found = last.answers, last.found
+            if churn < self.rounds.churn:
                 break
         return last, history
 
@@ -131,60 +135,54 @@ class _Teaching:
         """Ask about every document under the answers' prompting, and learn from what comes."""
         annotation = await ask(answers, self.engine, self.store_run, self.plan, self.counts)
         labeler = await asyncio.to_thread(teach, answers, self.plan)
-        found = await asyncio.to_thread(guesses, answers.task, labeler, answers.pages())
+        found = await asyncio.to_thread(found_in, answers, labeler)
         report: JsonObject = {
             "round": answers.prompting.round,
             "annotation": annotation,
-            "fields": {item.name: _summary(item, found[item.name]) for item in answers.task.closed},
+            "fields": found.report(answers.task),
         }
         return _Round(answers, labeler, found, report)
 
-    def _shots(self, answers: Answers[Output], found: Mapping[str, Guesses]) -> tuple[tuple[Demonstration, ...], ...]:
-        """Each shard's examples, from the other shards.
+    def _taught(self, answers: Answers[Output], found: Found, number: int) -> Prompting:
+        """How round `number` is asked, after a round that was answered by `answers` and came to `found`."""
+        shots = self._shots(answers, found) if answers.task.closed else ((),)
+        solved = self._solved(answers, found) if answers.task.sampled else ((),)
+        return replace(answers.prompting, round=number, shots=shots, solved=solved)
 
-        Raises: InputError if there are none at all.
-        """
+    def _shots(self, answers: Answers[Output], found: Found) -> tuple[tuple[Demonstration, ...], ...]:
+        """Each shard's examples of the closed fields, from the other shards. Raises: InputError if there are none."""
         count, chooser = self.rounds.shards, self.rounds.examples
-        shards = {name: shard_of(name, count) for kept in found.values() for name in kept.ids}
+        shards = {name: shard_of(name, count) for kept in found.closed.values() for name in kept.ids}
         shots = tuple(
-            chooser.choose(answers.task, answers.store, found, {name: at != shard for name, at in shards.items()})
+            chooser.choose(
+                answers.task, answers.store, found.closed, {name: at != shard for name, at in shards.items()}
+            )
             for shard in range(count)
         )
-        if not all(shots):
-            raise InputError(
-                f"no labelled text of at most {chooser.longest} characters can be shown as an example",
-                hint="raise the longest example, or label more documents",
-            )
-        return shots
+        return _all_shown(shots, chooser)
+
+    def _solved(self, answers: Answers[Output], found: Found) -> tuple[tuple[Solved, ...], ...]:
+        """Each shard's examples of the sampled fields. Raises: InputError if there are none."""
+        chooser = self.rounds.solved
+        return _all_shown(choose(answers, found.voted, chooser, self.rounds.shards), chooser)
 
 
-def _random_guesses(answers: Answers[Output], limit: int | None, seed: int) -> dict[str, Guesses]:
-    """Labels drawn at random for all documents: the paper's other start."""
-    chance = random.Random(seed)
-    found = {item.name: Guesses() for item in answers.task.closed}
-    for batch in answers.store.documents(kept_by=answers.kept_by, limit=limit):
-        for document in batch:
-            for item in answers.task.closed:
-                found[item.name].add(document.id, chance.randrange(len(item.values)), chance.random())
-    return found
+def _all_shown(shots: tuple[tuple[Example, ...], ...], chooser: Chooser) -> tuple[tuple[Example, ...], ...]:
+    if not all(shots):
+        raise InputError(
+            f"no labelled text of at most {chooser.longest} characters can be shown as an example",
+            hint="raise the longest example, or label more documents",
+        )
+    return shots
 
 
-def _churn(before: Mapping[str, Guesses], after: Mapping[str, Guesses]) -> float:
-    """Share of the labels that are others than before, over all fields."""
-    pairs = [(before[name].labels(), kept) for name, kept in after.items()]
-    changed = sum(old.get(document) != top for old, kept in pairs for document, top in kept.labels().items())
-    return changed / max(sum(len(kept.ids) for _, kept in pairs), 1)
-
-
-def _summary(item: ClosedField, found: Guesses) -> JsonObject:
-    counts = np.bincount(found.tops, minlength=len(item.values)).tolist() if found.tops else [0] * len(item.values)
-    return {
-        "labelled": len(found.ids),
-        "classes": dict(zip(item.question.labels, counts, strict=True)),
-        "mean_confidence": float(np.mean(found.confidence)) if found.confidence else None,
-    }
-
-
-def _shown(shots: Sequence[Sequence[Demonstration]]) -> list[Json]:
+def _shown(prompting: Prompting) -> JsonObject:
     """The examples of every shard, as the report keeps them."""
-    return [[{"text": one.state, "answers": dict(one.answers)} for one in shard] for shard in shots]
+    shown: JsonObject = {}
+    if any(prompting.shots):
+        shown["examples"] = [
+            [{"text": one.state, "answers": dict(one.answers)} for one in shard] for shard in prompting.shots
+        ]
+    if any(prompting.solved):
+        shown["solved"] = [[{"text": one.state, "reply": one.reply} for one in shard] for shard in prompting.solved]
+    return shown
