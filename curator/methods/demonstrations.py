@@ -32,10 +32,10 @@ class Chooser:
     def choose(
         self, task: Task[Output], store: Store, found: Mapping[str, Guesses[int]], allowed: Mapping[str, bool]
     ) -> tuple[Demonstration, ...]:
-        """Examples for all closed fields, from the documents that `allowed` holds true for. A class that
-        no such document is labelled with has none."""
+        """Examples for the closed fields in `found`, from the documents that `allowed` holds true for. A
+        class that no such document is labelled with has none."""
         shown: list[Demonstration] = []
-        for item in task.closed:
+        for item in (item for item in task.closed if item.name in found):
             for option, names in self._candidates(item, found[item.name], allowed).items():
                 texts = self._texts(store, names, self._quota(item))
                 label = item.question.labels[option]

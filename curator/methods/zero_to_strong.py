@@ -3,13 +3,15 @@
 Each round annotates the corpus, takes the most confident rows of every class, and shows them as worked
 examples in the next. The examples of a document come from the other shards of the corpus, so that no row
 confirms itself. All documents of a shard share their examples as a prefix, which engines compute once.
-Sampled fields are taught with whole texts, reasoning included, that gave the winning answer.
+Sampled fields are taught with whole texts, reasoning included, that gave the winning answer. Choices among many
+options are asked in part, each document with examples of its own (`curator.methods.retrieval`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Generic, Literal, TypeVar
 
@@ -19,7 +21,9 @@ from curator.errors import InputError, TaskError
 from curator.labeling import Labeler
 from curator.learning import Answers
 from curator.methods.demonstrations import Chooser
-from curator.methods.guesses import Found, found_in, random_guesses
+from curator.methods.guesses import Found, Guesses, found_in, random_guesses
+from curator.methods.lookup import LookUp, Retrieval, Space
+from curator.methods.retrieval import Guide, suited
 from curator.methods.solutions import choose
 from curator.pipeline import Curation, Plan, ask, describe, freeze, prepare, teach
 from curator.requests import Prompting, shard_of
@@ -41,6 +45,7 @@ class Rounds:
     examples are taken from: the model's own answers without examples, or random labels. `shards` parts
     of the corpus have examples of their own, each from the other parts. `examples` are those of the
     closed fields, `solved` those of the sampled ones, whose `longest` counts text and answer.
+    `retrieval` says how choices among many options are asked; `"auto"` takes the default there.
     """
 
     rounds: int = 3
@@ -49,6 +54,7 @@ class Rounds:
     churn: float = 0.01
     shards: int = 2
     solved: Chooser = field(default_factory=lambda: Chooser(count=8, longest=1500))
+    retrieval: Retrieval | Literal["auto"] | None = "auto"
 
     def __post_init__(self) -> None:
         counts = (self.examples.count, self.solved.count)
@@ -91,12 +97,14 @@ async def improve(
     plan, rounds = plan or Plan(), rounds or Rounds()
     if task.sampled and rounds.start == "random":
         raise TaskError("sampled fields cannot start with random labels", hint="use start='zero_shot'")
+    rounds = replace(rounds, retrieval=suited(rounds.retrieval, task))
     config: JsonObject = {"task": task.id, "engine": str(engine.identity), "plan": plan.describe()}
     config["improve"] = asdict(rounds)
     with store.run("improve", config) as run, stage_span("improve", task=task.id):
         report = config | await prepare(task, store, run, source, plan)
         answers = Answers(task, store, engine.identity, plan.screening.key, Prompting(long_text=plan.long_text))
-        last, history = await _Teaching(engine, run, plan, rounds, counts).run(answers)
+        guide = await asyncio.to_thread(_guide, plan, rounds)
+        last, history = await _Teaching(engine, run, plan, rounds, counts, guide).run(answers)
         report |= {"annotation": describe(counts), "rounds": history, "fields": last.labeler.report()}
         version, chosen = await asyncio.to_thread(freeze, last.answers, run, last.labeler, plan, report)
     report |= {"selection": chosen, "seconds": round(time.monotonic() - started, 3)}
@@ -112,6 +120,7 @@ class _Teaching:
     plan: Plan
     rounds: Rounds
     counts: Progress
+    guide: Guide | None
 
     async def run(self, answers: Answers[Output]) -> tuple[_Round[Output], list[Json]]:
         """All rounds; returns the last one and a report of each."""
@@ -119,7 +128,7 @@ class _Teaching:
         if self.rounds.start == "random":
             found = await asyncio.to_thread(random_guesses, answers, self.plan.limit, self.rounds.examples.seed)
         else:
-            last = await self._round(answers)
+            last = await self._round(await asyncio.to_thread(self._first, answers))
             found, history = last.found, [last.report]
         for number in range(1, self.rounds.rounds + 1):
             taught = await asyncio.to_thread(self._taught, answers, found, number)
@@ -141,22 +150,32 @@ class _Teaching:
             "annotation": annotation,
             "fields": found.report(answers.task),
         }
+        if isinstance(retriever := answers.prompting.retriever, LookUp):
+            report["retrieval"] = retriever.report()
         return _Round(answers, labeler, found, report)
+
+    def _first(self, answers: Answers[Output]) -> Answers[Output]:
+        """What the round before any examples is answered under."""
+        retriever = self.guide.look_up(answers, None) if self.guide else None
+        return replace(answers, prompting=replace(answers.prompting, retriever=retriever))
 
     def _taught(self, answers: Answers[Output], found: Found, number: int) -> Prompting:
         """How round `number` is asked, after a round that was answered by `answers` and came to `found`."""
-        shots = self._shots(answers, found) if answers.task.closed else ((),)
+        retriever = self.guide.look_up(answers, found) if self.guide else None
+        looked_up = {one.item.name for one in retriever.maps} if retriever else set()
+        whole = {name: kept for name, kept in found.closed.items() if name not in looked_up}
+        shots = self._shots(answers, whole) if whole else ((),)
         solved = self._solved(answers, found) if answers.task.sampled else ((),)
-        return replace(answers.prompting, round=number, shots=shots, solved=solved)
+        return replace(answers.prompting, round=number, shots=shots, solved=solved, retriever=retriever)
 
-    def _shots(self, answers: Answers[Output], found: Found) -> tuple[tuple[Demonstration, ...], ...]:
-        """Each shard's examples of the closed fields, from the other shards. Raises: InputError if there are none."""
+    def _shots(
+        self, answers: Answers[Output], found: Mapping[str, Guesses[int]]
+    ) -> tuple[tuple[Demonstration, ...], ...]:
+        """Each shard's examples of these fields, from the other shards. Raises: InputError if there are none."""
         count, chooser = self.rounds.shards, self.rounds.examples
-        shards = {name: shard_of(name, count) for kept in found.closed.values() for name in kept.ids}
+        shards = {name: shard_of(name, count) for kept in found.values() for name in kept.ids}
         shots = tuple(
-            chooser.choose(
-                answers.task, answers.store, found.closed, {name: at != shard for name, at in shards.items()}
-            )
+            chooser.choose(answers.task, answers.store, found, {name: at != shard for name, at in shards.items()})
             for shard in range(count)
         )
         return _all_shown(shots, chooser)
@@ -165,6 +184,13 @@ class _Teaching:
         """Each shard's examples of the sampled fields. Raises: InputError if there are none."""
         chooser = self.rounds.solved
         return _all_shown(choose(answers, found.voted, chooser, self.rounds.shards), chooser)
+
+
+def _guide(plan: Plan, rounds: Rounds) -> Guide | None:
+    """What looks things up, if anything is to be. Raises: GoldlessError from the encoder."""
+    if not isinstance(rounds.retrieval, Retrieval):
+        return None
+    return Guide(rounds.retrieval, Space.of(rounds.retrieval.encoder), plan.limit)
 
 
 def _all_shown(shots: tuple[tuple[Example, ...], ...], chooser: Chooser) -> tuple[tuple[Example, ...], ...]:
