@@ -8,7 +8,8 @@ shards too: what examples are worth at best. Gold is used by that arm and to sco
 
 A label set that is large enough for a shortlist (banking77) has more arms. `retrieval` holds, per round, the labels and
 what the encoder alone said before the model was asked; `encoder` is the rounds of an encoder without a model, the
-product asked with an engine that prefers nothing. gsm8k is `benchmarks.sampled_rounds`.
+product asked with an engine that prefers nothing, and takes no model (`--encoder-only`). gsm8k is
+`benchmarks.sampled_rounds`.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from curator.methods.guesses import Guesses, found_in
 from curator.methods.lookup import Retrieval, Space
 from curator.methods.retrieval import Guide, suited
 from curator.methods.zero_to_strong import Rounds, improve
-from curator.pipeline import Plan, ask, curate, teach
+from curator.pipeline import Plan, ask, curate, prepare, teach
 from curator.requests import Prompting, shard_of
 from curator.screening import Screening
 from curator.sources import open_source
@@ -135,6 +136,8 @@ async def encoder_of(job: Job, most: int) -> list[Json]:
         decide=lambda request: [1.0] * len(request.questions[0].options),
         identity=EngineIdentity("scripted", "indifferent"),
     )
+    with job.store.run("ingest", {}) as run:
+        await prepare(job.task, job.store, run, open_source(str(job.corpus)), PLAN)
     return await retrieval_of(job, indifferent, most)
 
 
@@ -206,13 +209,16 @@ async def main(options: argparse.Namespace) -> list[JsonObject]:
 async def decided(options: argparse.Namespace, dataset: str, seed: int, engine: Engine) -> JsonObject:
     """All arms of a data set with one choice."""
     job = job_of(options, dataset, seed)
+    about: JsonObject = {"dataset": dataset, "seed": seed, "rows": len(job.gold)}
+    if options.encoder_only:
+        return {**about, "encoder": await encoder_of(job, options.rounds)}
     arms: JsonObject = {"rounds": await rounds_of(job, engine, options.rounds), "raw": await raw_of(job, engine)}
     if suited("auto", job.task):
         arms["retrieval"] = await retrieval_of(job, engine, options.rounds)
         arms["encoder"] = await encoder_of(job, options.rounds)
     if not options.no_gold:
         arms["gold"] = await gold_of(job, engine)
-    return {"dataset": dataset, "seed": seed, "rows": len(job.gold), **arms}
+    return {**about, **arms}
 
 
 def show(row: JsonObject) -> None:
@@ -245,6 +251,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, required=True, help="where stores lie")
     parser.add_argument("--samples", type=int, default=10, help="of each question whose answers are sampled")
     parser.add_argument("--no-gold", action="store_true", help="leave the arm with gold examples out")
+    parser.add_argument("--encoder-only", action="store_true", help="only the encoder's rounds, of many labels")
     parser.add_argument("--json", type=Path)
     return parser.parse_args()
 
