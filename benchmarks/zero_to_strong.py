@@ -7,6 +7,11 @@ shorter one has not. `denoised` are a round's labels corrected by those of texts
 done in every round, so that it chooses the examples too. `gold` is one round whose examples are as many rows with
 their gold labels, from the other shards too: what examples are worth at best. Gold is used by that arm and to
 score, and never enters a store.
+
+A label set that is large enough for a shortlist (banking77) has more arms. `retrieval` holds, per round, the labels and
+what the encoder alone said before the model was asked; `encoder` is the rounds of an encoder without a model, the
+product asked with an engine that prefers nothing, and takes no model (`--encoder-only`). gsm8k is
+`benchmarks.sampled_rounds`.
 """
 
 from __future__ import annotations
@@ -24,17 +29,23 @@ import numpy as np
 import orjson
 
 from benchmarks.label_runs import rows_of, task_of
+from benchmarks.sampled_rounds import SOLVED, solved
 from curator.aggregate import Aggregated
 from curator.annotate import Progress
 from curator.confidence import log_normalise
 from curator.denoising import Denoising, embedder, fit_corpus
 from curator.engines import connect
-from curator.engines.base import Engine
+from curator.engines.base import Engine, EngineIdentity
+from curator.engines.scripted import ScriptedEngine
 from curator.evaluation import evaluate
+from curator.labeling import Labeler
 from curator.learning import Answers
-from curator.methods.demonstrations import Chooser, Guesses
+from curator.methods.demonstrations import Chooser
+from curator.methods.guesses import Guesses, found_in
+from curator.methods.lookup import Retrieval, Space
+from curator.methods.retrieval import Guide, suited
 from curator.methods.zero_to_strong import Rounds, improve
-from curator.pipeline import Plan, ask, curate, teach
+from curator.pipeline import Plan, ask, curate, prepare, teach
 from curator.requests import Prompting, shard_of
 from curator.screening import Screening
 from curator.sources import open_source
@@ -109,6 +120,55 @@ async def rounds_of(job: Job, engine: Engine, most: int, plan: Plan) -> list[Jso
     return list(found)
 
 
+async def retrieval_of(job: Job, engine: Engine, most: int) -> list[Json]:
+    """Per round, with the shortlist: scores of the labels, and of the encoder's ranking before the question.
+
+    Walks through what `improve` has asked; gold is only scored with."""
+    (item,) = job.task.closed
+    settings = Retrieval()
+    guide, found = Guide(settings, Space.of(settings.encoder)), None
+    answers, history = Answers(job.task, job.store, engine.identity, PLAN.screening.key), list[Json]()
+    for number in range(most + 1):
+        priors = guide.look_up(answers, found)
+        pages = answers.store.documents(kept_by=answers.kept_by)
+        known = {
+            document.id: np.exp(aid.shortlists[item.name].prior).tolist()
+            for page in pages
+            for document, aid in zip(page, priors.look_up(page), strict=True)
+        }
+        retriever = guide.look_up(answers, found)
+        answers = replace(answers, prompting=Prompting(number, retriever=retriever))
+        with job.store.run("retrieval", {}) as run:
+            await ask(answers, engine, run, PLAN, counts := Progress())
+        labeler = teach(answers, PLAN)
+        found = found_in(answers, labeler)
+        scores = {"labels": job.score(_labelled(answers, labeler)), "encoder": job.score(known)}
+        history.append({"round": number, **scores, "looked_up": retriever.report(), "sent": counts.sent})
+        sys.stderr.write(f"{job.dataset} {job.seed} {json.dumps(history[-1])}\n")
+    return history
+
+
+async def encoder_of(job: Job, most: int) -> list[Json]:
+    """The same without a model: an engine that prefers nothing leaves what the encoder says."""
+    indifferent = ScriptedEngine(
+        decide=lambda request: [1.0] * len(request.questions[0].options),
+        identity=EngineIdentity("scripted", "indifferent"),
+    )
+    with job.store.run("ingest", {}) as run:
+        await prepare(job.task, job.store, run, open_source(str(job.corpus)), PLAN)
+    return await retrieval_of(job, indifferent, most)
+
+
+def _labelled(answers: Answers[Classification], labeler: Labeler) -> dict[str, list[float]]:
+    """Document -> probabilities."""
+    (item,) = answers.task.closed
+    found: dict[str, list[float]] = {}
+    for page in answers.pages():
+        probabilities = labeler.aggregate(page, item.name).probabilities
+        found |= {name: row.tolist() for name, row in zip(page.ids, probabilities, strict=True)}
+    return found
+
+
 async def raw_of(job: Job, engine: Engine) -> JsonObject:
     """The model's own distribution, nothing removed."""
     (item,) = job.task.closed
@@ -120,7 +180,7 @@ async def raw_of(job: Job, engine: Engine) -> JsonObject:
 async def gold_of(job: Job, engine: Engine, plan: Plan) -> JsonObject:
     """One round with gold examples."""
     (item,) = job.task.closed
-    known = Guesses()
+    known: Guesses[int] = Guesses()
     chance = np.random.default_rng(job.seed)
     for name, label in job.gold.items():
         known.add(name, item.question.labels.index(label), float(chance.random()))
@@ -134,45 +194,62 @@ async def gold_of(job: Job, engine: Engine, plan: Plan) -> JsonObject:
     answers = Answers(job.task, job.store, engine.identity, PLAN.screening.key, prompting, probes=plan.probes)
     with job.store.run("gold", {}) as run:
         await ask(answers, engine, run, plan, Progress())
-    labeler = teach(answers, plan)
-    found: dict[str, list[float]] = {}
-    for page in answers.pages():
-        probabilities = labeler.aggregate(page, item.name).probabilities
-        found |= {name: row.tolist() for name, row in zip(page.ids, probabilities, strict=True)}
-    return job.score(found)
+    return job.score(_labelled(answers, teach(answers, plan)))
 
 
 def job_of(options: argparse.Namespace, dataset: str, seed: int) -> Job:
-    rows = rows_of(options.data, dataset, options.rows)
+    everything = rows_of(options.data, dataset, sys.maxsize)
+    rows = everything[: options.rows]
     folder = options.folder
     folder.mkdir(parents=True, exist_ok=True)
     corpus = folder / f"{dataset}.jsonl"
     corpus.write_bytes(b"\n".join(orjson.dumps({"id": row["id"], "text": row["text"]}) for row in rows))
     gold = {row["id"]: row["label"] for row in rows}
-    task = task_of(dataset, rows, 1)
+    # A sample may lack some of many labels.
+    task = task_of(dataset, everything, 1)
     return Job(dataset, task, gold, corpus, Store(folder / f"{dataset}.duckdb"), seed, options.examples)
 
 
 async def main(options: argparse.Namespace) -> list[JsonObject]:
     found: list[JsonObject] = []
-    plan = replace(PLAN, probes=options.probes, denoising=Denoising() if options.denoise else None)
     async with aclosing(connect(options.engine, **json.loads(options.settings))) as engine:
         for dataset in options.datasets:
             for seed in range(options.seeds):
-                job = job_of(options, dataset, seed)
-                rounds = await rounds_of(job, engine, options.rounds, plan)
-                arms = {"raw": await raw_of(job, engine), "rounds": rounds, "gold": await gold_of(job, engine, plan)}
-                found.append({"dataset": dataset, "seed": seed, "rows": len(job.gold), **arms})
+                if dataset in SOLVED:
+                    row = await solved(options, dataset, seed, engine)
+                else:
+                    row = await decided(options, dataset, seed, engine)
+                found.append(row)
                 show(found[-1])
                 save(options, found)
     return found
 
 
+async def decided(options: argparse.Namespace, dataset: str, seed: int, engine: Engine) -> JsonObject:
+    """All arms of a data set with one choice."""
+    job = job_of(options, dataset, seed)
+    plan = replace(PLAN, probes=options.probes, denoising=Denoising() if options.denoise else None)
+    about: JsonObject = {"dataset": dataset, "seed": seed, "rows": len(job.gold)}
+    if options.encoder_only:
+        return {**about, "encoder": await encoder_of(job, options.rounds)}
+    arms: JsonObject = {"rounds": await rounds_of(job, engine, options.rounds, plan), "raw": await raw_of(job, engine)}
+    if suited("auto", job.task):
+        arms["retrieval"] = await retrieval_of(job, engine, options.rounds)
+        arms["encoder"] = await encoder_of(job, options.rounds)
+    if not options.no_gold:
+        arms["gold"] = await gold_of(job, engine, plan)
+    return {**about, **arms}
+
+
 def show(row: JsonObject) -> None:
-    raw, gold, rounds = row["raw"], row["gold"], row["rounds"]
-    if isinstance(raw, dict) and isinstance(gold, dict) and isinstance(rounds, list):
-        steps = " ".join(f"{one['accuracy']:.3f}/{one['ece']:.3f}" for one in rounds if isinstance(one, dict))
-        print(f"{row['dataset']} {row['seed']}: raw {raw['accuracy']:.3f} rounds {steps} gold {gold['accuracy']:.3f}")
+    """One line: accuracy/ECE of every arm, round by round."""
+    cells = []
+    for name in ("raw", "rounds", "retrieval", "encoder", "gold"):
+        steps = row.get(name, [])
+        scores = [one.get("labels", one) for one in (steps if isinstance(steps, list) else [steps])]
+        if scores:
+            cells.append(" ".join([name, *(f"{one['accuracy']:.3f}/{one['ece']:.3f}" for one in scores)]))
+    print(f"{row['dataset']} {row['seed']}: {' '.join(cells)}")
 
 
 def save(options: argparse.Namespace, found: list[JsonObject]) -> None:
@@ -194,6 +271,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--denoise", action="store_true", help="denoise the labels of every round")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--folder", type=Path, required=True, help="where stores lie")
+    parser.add_argument("--samples", type=int, default=10, help="of each question whose answers are sampled")
+    parser.add_argument("--no-gold", action="store_true", help="leave the arm with gold examples out")
+    parser.add_argument("--encoder-only", action="store_true", help="only the encoder's rounds, of many labels")
     parser.add_argument("--json", type=Path)
     return parser.parse_args()
 

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from curator.engines.base import Engine, EngineIdentity, request_key
+from curator.engines.base import Engine, EngineIdentity
 from curator.errors import (
     AuthenticationError,
     BudgetExceededError,
@@ -134,7 +134,7 @@ class _Annotator:
         self.last_error: GoldlessError | None = None
 
     async def run(self, batches: Iterable[Sequence[Document]]) -> Progress:
-        queue = self._unanswered(batches)
+        queue = self._unanswered(self.prompting.blocks(batches))
         lock = asyncio.Lock()
         workers = [asyncio.create_task(self._worker(queue, lock)) for _ in range(max(1, self.engine.concurrency))]
         try:
@@ -181,11 +181,7 @@ class _Annotator:
         documents = next(batches, None)
         if documents is None:
             return None
-        works = [
-            Work(document.id, view, request, request_key(self.identity, request))
-            for document in documents
-            for view, request in self.prompting.requests(self.task, document)
-        ]
+        works = self.prompting.work(self.task, self.identity, documents)
         known = dict(self.ledger.known([work.key for work in works]))
         long_keys = [fitted_key(key, self.long_text) for key, error in known.items() if error == "context_length"]
         if long_keys and self.long_text != "skip":
@@ -263,7 +259,7 @@ class _Annotator:
         if error is None or not error.retryable:
             self.failures_in_a_row = 0
             self._remember(work.key, code)
-            records.append(_completion(work, self.identity, answer, code))
+            records.append(_completion(work, self.identity, answer and work.kept(answer), code))
         else:
             self.failures_in_a_row += 1
         records += [self._linked(linked, code) for linked in (work, *self.waiting.pop(work.key, []))]

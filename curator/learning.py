@@ -23,7 +23,7 @@ from curator.confidence import Floats
 from curator.denoising import Corpus, Denoising, embedder, fit_corpus
 from curator.engines.base import EngineIdentity
 from curator.labeling import Labeler, Page, fit, in_sample, pages, vote_correlations
-from curator.prior import PriorEstimate, prior_from_audits, prior_from_probes
+from curator.prior import MOST_OPTIONS, PriorEstimate, prior_from_audits, prior_from_probes
 from curator.probes import make_probes
 from curator.requests import PLAIN, Prompting
 from curator.store import Audit, Store
@@ -175,8 +175,10 @@ def _enough(checked: Mapping[str, dict[str, Json]]) -> dict[str, dict[str, Json]
 
 
 def _probed(answers: Answers[Output], labeler: Labeler) -> dict[str, PriorEstimate]:
-    """The class prior of each field that the corpus alone does not identify, from probes."""
-    documents, fields = answers.documents, [item.name for item in answers.task.closed]
+    """The class prior of each field that the corpus alone does not identify, from probes; of one with many options
+    a sample does not tell it."""
+    documents = answers.documents
+    fields = [item.name for item in answers.task.closed if len(item.values) <= MOST_OPTIONS]
     unknown = [name for name in fields if not labeler.models[name].prior.identified]
     rows: dict[str, list[Floats]] = {name: [] for name in unknown}
     for page in answers.pages():

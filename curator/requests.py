@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from curator.engines.base import Engine, EngineIdentity
+from curator.engines.base import Engine, EngineIdentity, request_key
 from curator.errors import InputError
 from curator.records import AnnotationRecord
+from curator.shortlists import BLOCK, Aid, Retriever
 from curator.task import Output, Task
-from curator.types import DecideRequest, Demonstration, Document, GenerateRequest
+from curator.types import Completion, DecideRequest, Decisions, Demonstration, Document, GenerateRequest, Solved
 
 Request = DecideRequest | GenerateRequest
 
@@ -29,12 +30,16 @@ class Prompting:
 
     `shots` holds worked examples, one list per shard of the corpus; a document's hash says which shard
     it is in. All documents of a shard share their examples as a prefix, which engines compute once.
-    Every shard counts as views of its own, since examples bring a label bias of their own.
+    Every shard counts as views of its own, since examples bring a label bias of their own. `solved` are
+    the sampled fields' examples, per shard too; votes have no bias to part them by. A `retriever` adds
+    what it looks up for each document: a shortlist of options, and examples behind those of the shard.
     """
 
     round: int = 0
     shots: tuple[tuple[Demonstration, ...], ...] = ((),)
     long_text: LongText = "keep_start"
+    solved: tuple[tuple[Solved, ...], ...] = ((),)
+    retriever: Retriever | None = None
 
     def shard(self, document_id: str) -> int:
         """Which of the shards a document is in."""
@@ -47,12 +52,30 @@ class Prompting:
             for view in range(views):
                 yield shard * views + view, task.decide_request(document, view, self.shots[shard])
         if task.sampled:
-            yield SAMPLES_VIEW, task.generate_request(document)
+            examples = self.solved[shard_of(document.id, len(self.solved))]
+            yield SAMPLES_VIEW, task.generate_request(document, examples)
+
+    def blocks(self, pages: Iterable[Sequence[Document]]) -> Iterator[Sequence[Document]]:
+        """The documents, as many at a time as are prepared together."""
+        for page in pages:
+            size = BLOCK if self.retriever else max(len(page), 1)
+            yield from (page[start : start + size] for start in range(0, len(page), size))
+
+    def work(self, task: Task[Output], identity: EngineIdentity, documents: Sequence[Document]) -> list[Work]:
+        """All that is to be sent to one engine about some documents. Raises: GoldlessError from the retriever."""
+        aids = self.retriever.look_up(documents) if self.retriever else [None] * len(documents)
+        return [
+            _work(document.id, view, request, identity, aid)
+            for document, aid in zip(documents, aids, strict=True)
+            for view, request in self.requests(task, document)
+        ]
 
     def annotation_id(self, task: Task[Output], identity: EngineIdentity) -> str:
         """What the annotations of `task` by one engine under these examples are kept under. Two engines'
         answers must never be mixed: each has a label bias of its own."""
-        asked = (identity, self.shots) if any(self.shots) else identity
+        aids: list[object] = [shown for shown in (self.shots, self.solved) if any(shown)]
+        aids += [self.retriever.key] if self.retriever else []
+        asked = (identity, *aids) if aids else identity
         digest = hashlib.blake2b(repr(asked).encode(), digest_size=4).hexdigest()
         return f"{task.id}@{digest}"
 
@@ -68,17 +91,33 @@ def shard_of(document_id: str, shards: int) -> int:
 
 @dataclass(slots=True)
 class Work:
-    """One request of one document. `key` is what its answer is kept under."""
+    """One request of one document. `key` is what its answer is kept under. `whole` is what was to be asked
+    before `aid` cut it down to what is sent."""
 
     document_id: str
     view: int
     request: Request
     key: str
     too_long: bool = False
+    aid: Aid | None = None
+    whole: DecideRequest | None = None
+
+    def kept(self, answer: Decisions | Completion) -> Decisions | Completion:
+        """The answer as it is kept: to all that was to be asked."""
+        if self.aid is None or self.whole is None or isinstance(answer, Completion):
+            return answer
+        return self.aid.spread(self.whole, answer)
 
     def annotation(self, asked: str, number: int, error: str | None, truncated: bool) -> AnnotationRecord:
         """The record that links the document to the answer: of round `number`, kept under `asked`."""
         return AnnotationRecord(self.document_id, asked, self.view, number, self.key, error, truncated)
+
+
+def _work(document_id: str, view: int, request: Request, identity: EngineIdentity, aid: Aid | None) -> Work:
+    if aid is None or isinstance(request, GenerateRequest):
+        return Work(document_id, view, request, request_key(identity, request))
+    sent = aid.cut(request)
+    return Work(document_id, view, sent, aid.key(request_key(identity, sent)), aid=aid, whole=request)
 
 
 def requests_of(task: Task[Output], document: Document) -> Iterator[tuple[int, Request]]:

@@ -13,7 +13,8 @@ import hashlib
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import chain
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import orjson
@@ -33,6 +34,7 @@ from curator.types import (
     Message,
     Question,
     Sampling,
+    Solved,
     Template,
 )
 
@@ -175,12 +177,14 @@ class Task(Generic[Output]):
             document.text, self._view_questions[view], self.views[view].template, tuple(demonstrations)
         )
 
-    def generate_request(self, document: Document) -> GenerateRequest:
-        """The sampled fields as one prompt."""
+    def generate_request(self, document: Document, examples: Sequence[Solved] = ()) -> GenerateRequest:
+        """The sampled fields as one prompt, after worked examples that are asked in the same words."""
         schema = self.json_schema if self.answer_format == "json" else None
         wanted = self._json_wish if schema else "Reason step by step. End with a line of the form: Answer: <answer>"
-        content = fill(_PROMPT, instruction=self.instruction, state=document.text, answer_format=wanted)
-        return GenerateRequest((Message("user", content),), self.sampling, schema, self.samples)
+        prompt = partial(fill, _PROMPT, instruction=self.instruction, answer_format=wanted)
+        turns = [(Message("user", prompt(state=one.state)), Message("assistant", one.reply)) for one in examples]
+        messages = (*chain.from_iterable(turns), Message("user", prompt(state=document.text)))
+        return GenerateRequest(messages, self.sampling, schema, self.samples)
 
     def parse(self, text: str) -> JsonObject:
         """A generated text as field -> normalised value, MISSING where it cannot be read."""

@@ -122,6 +122,14 @@ class Demonstration:
 
 
 @dataclass(frozen=True, slots=True)
+class Solved:
+    """A worked example of sampled fields: a state, and the whole text that answers it."""
+
+    state: str
+    reply: str
+
+
+@dataclass(frozen=True, slots=True)
 class DecideRequest:
     """Typed questions about one shared state, answered with probabilities."""
 

@@ -36,7 +36,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "curator.selection",
         "curator.records",
     ),
-    ("curator.requests", "curator.annotate"),
+    ("curator.shortlists", "curator.requests", "curator.annotate"),
     ("curator.journal", "curator.database", "curator.migrations", "curator.store"),
     (),
 )

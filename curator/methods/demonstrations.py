@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from curator.fields import ClosedField
-from curator.labeling import Labeler, Page
+from curator.methods.guesses import Guesses
 from curator.store import Store
 from curator.task import Output, Task
 from curator.types import Demonstration
@@ -18,37 +18,6 @@ from curator.types import Demonstration
 POOL = 4
 """Examples are drawn from so many times the quota of the most confident rows: the very surest rows of a
 class are near-copies of each other, and teach less."""
-
-
-@dataclass(slots=True)
-class Guesses:
-    """What one round says about one field: per document its best option and the confidence in it, and
-    nothing for a document without an answer."""
-
-    ids: list[str] = field(default_factory=list)
-    tops: list[int] = field(default_factory=list)
-    confidence: list[float] = field(default_factory=list)
-
-    def add(self, document_id: str, top: int, confidence: float) -> None:
-        self.ids.append(document_id)
-        self.tops.append(top)
-        self.confidence.append(confidence)
-
-    def labels(self) -> dict[str, int]:
-        """Document -> best option."""
-        return dict(zip(self.ids, self.tops, strict=True))
-
-
-def guesses(task: Task[Output], labeler: Labeler, pages: Iterator[Page]) -> dict[str, Guesses]:
-    """Field -> guesses, for every closed field."""
-    found = {item.name: Guesses() for item in task.closed}
-    for page in pages:
-        for name, kept in found.items():
-            aggregated = labeler.aggregate(page, name)
-            for i, top in enumerate(aggregated.top):
-                if top is not None:
-                    kept.add(page.ids[i], top, float(aggregated.confidence[i]))
-    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +30,12 @@ class Chooser:
     seed: int = 0
 
     def choose(
-        self, task: Task[Output], store: Store, found: Mapping[str, Guesses], allowed: Mapping[str, bool]
+        self, task: Task[Output], store: Store, found: Mapping[str, Guesses[int]], allowed: Mapping[str, bool]
     ) -> tuple[Demonstration, ...]:
-        """Examples for all closed fields, from the documents that `allowed` holds true for. A class that
-        no such document is labelled with has none."""
+        """Examples for the closed fields in `found`, from the documents that `allowed` holds true for. A
+        class that no such document is labelled with has none."""
         shown: list[Demonstration] = []
-        for item in task.closed:
+        for item in (item for item in task.closed if item.name in found):
             for option, names in self._candidates(item, found[item.name], allowed).items():
                 texts = self._texts(store, names, self._quota(item))
                 label = item.question.labels[option]
@@ -78,7 +47,7 @@ class Chooser:
     def _quota(self, item: ClosedField) -> int:
         return max(1, self.count // len(item.values))
 
-    def _candidates(self, item: ClosedField, found: Guesses, allowed: Mapping[str, bool]) -> dict[int, list[str]]:
+    def _candidates(self, item: ClosedField, found: Guesses[int], allowed: Mapping[str, bool]) -> dict[int, list[str]]:
         """Class -> the documents that may be shown for it, in the order in which they are tried."""
         ranked: dict[int, list[str]] = defaultdict(list)
         for row in np.argsort(-np.asarray(found.confidence), kind="stable"):

@@ -4,35 +4,38 @@ Each round annotates the corpus, takes the most confident rows of every class, a
 examples in the next. The examples of a document come from the other shards of the corpus, so that no row
 confirms itself. All documents of a shard share their examples as a prefix, which engines compute once.
 A document's label is the mean of all rounds' answers.
+Sampled fields are taught with whole texts, reasoning included, that gave the winning answer. Choices among many
+options are asked in part, each document with examples of its own (`curator.methods.retrieval`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Generic, Literal
-
-import numpy as np
+from typing import Generic, Literal, TypeVar
 
 from curator.annotate import Progress
 from curator.engines.base import Engine
 from curator.errors import InputError, TaskError
-from curator.fields import ClosedField
 from curator.labeling import Labeler
 from curator.learning import Answers
-from curator.methods.demonstrations import Chooser, Guesses, guesses
+from curator.methods.demonstrations import Chooser
+from curator.methods.guesses import Found, Guesses, found_in, random_guesses
+from curator.methods.lookup import LookUp, Retrieval, Space
+from curator.methods.retrieval import Guide, suited
+from curator.methods.solutions import choose
 from curator.pipeline import Curation, Plan, answers_of, ask, describe, freeze, prepare, teach
-from curator.requests import shard_of
+from curator.requests import Prompting, shard_of
 from curator.sources import Source
 from curator.store import Run, Store
 from curator.task import Output, Task
 from curator.telemetry import stage_span
-from curator.types import Demonstration, Json, JsonObject
+from curator.types import Demonstration, Json, JsonObject, Solved
 
 Start = Literal["zero_shot", "random"]
+Example = TypeVar("Example", Demonstration, Solved)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,9 @@ class Rounds:
 
     The rounds stop early when fewer than `churn` of the labels changed. `start` is what the first
     examples are taken from: the model's own answers without examples, or random labels. `shards` parts
-    of the corpus have examples of their own, each from the other parts.
+    of the corpus have examples of their own, each from the other parts. `examples` are those of the
+    closed fields, `solved` those of the sampled ones, whose `longest` counts text and answer.
+    `retrieval` says how choices among many options are asked; `"auto"` takes the default there.
     """
 
     rounds: int = 3
@@ -49,12 +54,15 @@ class Rounds:
     start: Start = "zero_shot"
     churn: float = 0.01
     shards: int = 2
+    solved: Chooser = field(default_factory=lambda: Chooser(count=8, longest=1500))
+    retrieval: Retrieval | Literal["auto"] | None = "auto"
 
     def __post_init__(self) -> None:
-        if self.rounds < 1 or self.shards < 2 or self.examples.count < 1:
+        counts = (self.examples.count, self.solved.count)
+        if self.rounds < 1 or self.shards < 2 or min(counts) < 1:
             raise InputError(
-                f"rounds is {self.rounds}, shards {self.shards}, examples {self.examples.count}",
-                hint="rounds and examples are 1 or more, shards 2 or more",
+                f"rounds is {self.rounds}, shards {self.shards}, examples {counts[0]}, solved {counts[1]}",
+                hint="rounds, examples and solved are 1 or more, shards 2 or more",
             )
 
 
@@ -64,7 +72,7 @@ class _Round(Generic[Output]):
 
     answers: Answers[Output]
     labeler: Labeler
-    found: dict[str, Guesses]
+    found: Found
     report: JsonObject
 
 
@@ -81,19 +89,24 @@ async def improve(
     """Label the store's documents in rounds and select rows to train on, as `curator.curate` does.
 
     Calling again asks only what has not been answered, also in the middle of a round. The report has one
-    entry per round under `rounds`. Raises: TaskError if the task has no closed field; GoldlessError.
+    entry per round under `rounds`. Raises: TaskError if there is nothing to vote or decide on, or if
+    sampled fields shall start with random labels; GoldlessError.
     """
-    if not task.closed:
-        raise TaskError("no field of the task is decided", hint="improve needs a predicate, choice or score field")
+    if not task.closed and not task.voted:
+        raise TaskError("no field of the task has an answer", hint="improve needs a field beside the reasoning")
     started, counts = time.monotonic(), progress or Progress()
     plan, rounds = plan or Plan(), rounds or Rounds()
+    if task.sampled and rounds.start == "random":
+        raise TaskError("sampled fields cannot start with random labels", hint="use start='zero_shot'")
+    rounds = replace(rounds, retrieval=suited(rounds.retrieval, task))
     config: JsonObject = {"task": task.id, "engine": str(engine.identity), "plan": plan.describe()}
     config["improve"] = asdict(rounds)
     with store.run("improve", config) as run, stage_span("improve", task=task.id):
         report = config | await prepare(task, store, run, source, plan)
         answers = answers_of(task, store, engine, plan)
         # Denoised examples were measured to be no better ones, so only the final labels are denoised.
-        teaching = _Teaching(engine, run, replace(plan, denoising=None), rounds, counts)
+        guide = await asyncio.to_thread(_guide, plan, rounds)
+        teaching = _Teaching(engine, run, replace(plan, denoising=None), rounds, counts, guide)
         last, history = await teaching.run(answers)
         labeler = await asyncio.to_thread(teach, last.answers, plan) if plan.denoising else last.labeler
         report |= {"annotation": describe(counts), "rounds": history, "fields": labeler.report()}
@@ -111,24 +124,24 @@ class _Teaching:
     plan: Plan
     rounds: Rounds
     counts: Progress
+    guide: Guide | None
 
     async def run(self, answers: Answers[Output]) -> tuple[_Round[Output], list[Json]]:
         """All rounds; returns the last one and a report of each."""
         history: list[Json] = []
         if self.rounds.start == "random":
-            found = await asyncio.to_thread(_random_guesses, answers, self.plan.limit, self.rounds.examples.seed)
+            found = await asyncio.to_thread(random_guesses, answers, self.plan.limit, self.rounds.examples.seed)
         else:
-            first = await self._round(answers)
-            found, history = first.found, [first.report]
+            last = await self._round(await asyncio.to_thread(self._first, answers))
+            answers, found, history = last.answers, last.found, [last.report]
         for number in range(1, self.rounds.rounds + 1):
-            shots = await asyncio.to_thread(self._shots, answers, found)
-            prompting = replace(answers.prompting, round=number, shots=shots)
-            answers = answers.then(prompting) if history else replace(answers, prompting=prompting)
+            taught = await asyncio.to_thread(self._taught, answers, found, number)
+            answers = answers.then(taught) if history else replace(answers, prompting=taught)
             last = await self._round(answers)
-            changed = _churn(found, last.found)
-            history.append({**last.report, "churn": changed, "examples": _shown(shots)})
+            churn = last.found.churn(found)
+            history.append({**last.report, "churn": churn, **_shown(taught)})
             found = last.found
-            if changed < self.rounds.churn:
+            if churn < self.rounds.churn:
                 break
         return last, history
 
@@ -136,60 +149,71 @@ class _Teaching:
         """Ask about every document under the answers' prompting, and learn from what comes."""
         annotation = await ask(answers, self.engine, self.store_run, self.plan, self.counts)
         labeler = await asyncio.to_thread(teach, answers, self.plan)
-        found = await asyncio.to_thread(guesses, answers.task, labeler, answers.pages())
+        found = await asyncio.to_thread(found_in, answers, labeler)
         report: JsonObject = {
             "round": answers.prompting.round,
             "annotation": annotation,
-            "fields": {item.name: _summary(item, found[item.name]) for item in answers.task.closed},
+            "fields": found.report(answers.task),
         }
+        if isinstance(retriever := answers.prompting.retriever, LookUp):
+            report["retrieval"] = retriever.report()
         return _Round(answers, labeler, found, report)
 
-    def _shots(self, answers: Answers[Output], found: Mapping[str, Guesses]) -> tuple[tuple[Demonstration, ...], ...]:
-        """Each shard's examples, from the other shards.
+    def _first(self, answers: Answers[Output]) -> Answers[Output]:
+        """What the round before any examples is answered under."""
+        retriever = self.guide.look_up(answers, None) if self.guide else None
+        return replace(answers, prompting=replace(answers.prompting, retriever=retriever))
 
-        Raises: InputError if there are none at all.
-        """
+    def _taught(self, answers: Answers[Output], found: Found, number: int) -> Prompting:
+        """How round `number` is asked, after a round that was answered by `answers` and came to `found`."""
+        retriever = self.guide.look_up(answers, found) if self.guide else None
+        looked_up = {one.item.name for one in retriever.maps} if retriever else set()
+        whole = {name: kept for name, kept in found.closed.items() if name not in looked_up}
+        shots = self._shots(answers, whole) if whole else ((),)
+        solved = self._solved(answers, found) if answers.task.sampled else ((),)
+        return replace(answers.prompting, round=number, shots=shots, solved=solved, retriever=retriever)
+
+    def _shots(
+        self, answers: Answers[Output], found: Mapping[str, Guesses[int]]
+    ) -> tuple[tuple[Demonstration, ...], ...]:
+        """Each shard's examples of these fields, from the other shards. Raises: InputError if there are none."""
         count, chooser = self.rounds.shards, self.rounds.examples
         shards = {name: shard_of(name, count) for kept in found.values() for name in kept.ids}
         shots = tuple(
             chooser.choose(answers.task, answers.store, found, {name: at != shard for name, at in shards.items()})
             for shard in range(count)
         )
-        if not all(shots):
-            raise InputError(
-                f"no labelled text of at most {chooser.longest} characters can be shown as an example",
-                hint="raise the longest example, or label more documents",
-            )
-        return shots
+        return _all_shown(shots, chooser)
+
+    def _solved(self, answers: Answers[Output], found: Found) -> tuple[tuple[Solved, ...], ...]:
+        """Each shard's examples of the sampled fields. Raises: InputError if there are none."""
+        chooser = self.rounds.solved
+        return _all_shown(choose(answers, found.voted, chooser, self.rounds.shards), chooser)
 
 
-def _random_guesses(answers: Answers[Output], limit: int | None, seed: int) -> dict[str, Guesses]:
-    """Labels drawn at random for all documents: the paper's other start."""
-    chance = random.Random(seed)
-    found = {item.name: Guesses() for item in answers.task.closed}
-    for batch in answers.store.documents(kept_by=answers.kept_by, limit=limit):
-        for document in batch:
-            for item in answers.task.closed:
-                found[item.name].add(document.id, chance.randrange(len(item.values)), chance.random())
-    return found
+def _guide(plan: Plan, rounds: Rounds) -> Guide | None:
+    """What looks things up, if anything is to be. Raises: GoldlessError from the encoder."""
+    if not isinstance(rounds.retrieval, Retrieval):
+        return None
+    return Guide(rounds.retrieval, Space.of(rounds.retrieval.encoder), plan.limit)
 
 
-def _churn(before: Mapping[str, Guesses], after: Mapping[str, Guesses]) -> float:
-    """Share of the labels that are others than before, over all fields."""
-    pairs = [(before[name].labels(), kept) for name, kept in after.items()]
-    changed = sum(old.get(document) != top for old, kept in pairs for document, top in kept.labels().items())
-    return changed / max(sum(len(kept.ids) for _, kept in pairs), 1)
+def _all_shown(shots: tuple[tuple[Example, ...], ...], chooser: Chooser) -> tuple[tuple[Example, ...], ...]:
+    if not all(shots):
+        raise InputError(
+            f"no labelled text of at most {chooser.longest} characters can be shown as an example",
+            hint="raise the longest example, or label more documents",
+        )
+    return shots
 
 
-def _summary(item: ClosedField, found: Guesses) -> JsonObject:
-    counts = np.bincount(found.tops, minlength=len(item.values)).tolist() if found.tops else [0] * len(item.values)
-    return {
-        "labelled": len(found.ids),
-        "classes": dict(zip(item.question.labels, counts, strict=True)),
-        "mean_confidence": float(np.mean(found.confidence)) if found.confidence else None,
-    }
-
-
-def _shown(shots: Sequence[Sequence[Demonstration]]) -> list[Json]:
+def _shown(prompting: Prompting) -> JsonObject:
     """The examples of every shard, as the report keeps them."""
-    return [[{"text": one.state, "answers": dict(one.answers)} for one in shard] for shard in shots]
+    shown: JsonObject = {}
+    if any(prompting.shots):
+        shown["examples"] = [
+            [{"text": one.state, "answers": dict(one.answers)} for one in shard] for shard in prompting.shots
+        ]
+    if any(prompting.solved):
+        shown["solved"] = [[{"text": one.state, "reply": one.reply} for one in shard] for shard in prompting.solved]
+    return shown
