@@ -98,7 +98,7 @@ def taught(bench: Bench, spec: str, count: int, seed: int = 0) -> Teacher:
     own = encoded(spec, bench.data, rows)[few.rows]
     head = train_head(own, targets, np.ones(len(few.rows)), HeadSettings(seed=seed))
     answers = head.probabilities(encoded(spec, bench.data, bench.both))
-    short = spec.rpartition(":")[2].partition("-")[0]
+    short = "minilm" if spec == MINILM else spec.rpartition(":")[2].partition("-")[0]
     return Teacher(f"{short} head, {count or 'all'} rows", answers, seen=frozenset(rows.ids))
 
 
