@@ -11,7 +11,7 @@ score, and never enters a store.
 A label set that is large enough for a shortlist (banking77) has more arms. `retrieval` holds, per round, the labels and
 what the encoder alone said before the model was asked; `encoder` is the rounds of an encoder without a model, the
 product asked with an engine that prefers nothing, and takes no model (`--encoder-only`). gsm8k is
-`benchmarks.sampled_rounds`.
+`benchmarks._sampled_rounds`.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from pathlib import Path
 import numpy as np
 import orjson
 
+from benchmarks._sampled_rounds import SOLVED, solved
 from benchmarks.label_runs import rows_of, task_of
-from benchmarks.sampled_rounds import SOLVED, solved
 from curator.aggregate import Aggregated
 from curator.annotate import Progress
 from curator.confidence import log_normalise

@@ -1,4 +1,4 @@
-"""benchmarks/sampled_rounds.py: its scores on questions with known answers, and where gold may be."""
+"""benchmarks/_sampled_rounds.py: its scores on questions with known answers, and where gold may be."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from benchmarks.sampled_rounds import solved
+from benchmarks._sampled_rounds import solved
 from curator.engines.scripted import ScriptedEngine
 from curator.store import Store
 from curator.types import GenerateRequest
