@@ -129,7 +129,7 @@ class _Teaching:
             found = await asyncio.to_thread(random_guesses, answers, self.plan.limit, self.rounds.examples.seed)
         else:
             last = await self._round(await asyncio.to_thread(self._first, answers))
-            found, history = last.found, [last.report]
+            answers, found, history = last.answers, last.found, [last.report]
         for number in range(1, self.rounds.rounds + 1):
             taught = await asyncio.to_thread(self._taught, answers, found, number)
             last = await self._round(replace(answers, prompting=taught))
