@@ -203,6 +203,18 @@ async def test_small_fields_are_asked_beside_a_large_one(store):
     assert set(result.report["rounds"][1]["retrieval"]) == {"label"}
 
 
+async def test_sampled_fields_are_taught_beside_a_large_one(store):
+    class Both(BaseModel):
+        label: Literal[tuple(KINDS)]  # type: ignore[valid-type]
+        words: int
+
+    engine = ScriptedEngine(decide=model, generate=lambda request: ['{"words": 3}'] * request.n)
+    result = await improve(Task(Both, "About."), engine, store, plan=PLAN, rounds=Rounds(1))
+    taught = result.report["rounds"][1]
+    assert [len(shard) for shard in taught["solved"]] == [8, 8]
+    assert taught["fields"]["words"]["labelled"] == taught["retrieval"]["label"]["documents"] == len(TEXTS)
+
+
 async def test_gold_in_the_rows_is_not_read(store, tmp_path):
     """The same texts with other columns give the same labels."""
     other = Store(tmp_path / "other.duckdb")
