@@ -68,8 +68,11 @@ MODELS = (
     "curator.engines.transformers",
     "curator.engines.vllm",
     "curator.engines.vllm_core",
+    "curator.methods.experiment",
+    "curator.methods.experiment_report",
     "curator.methods.knowledge_free",
     "curator.methods.students",
+    "curator.methods.teachers",
     "curator.methods.weak_to_strong",
     "curator.training",
 )

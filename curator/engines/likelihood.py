@@ -82,11 +82,13 @@ class Likelihood:
             labels[place, len(ids) - scored : len(ids)] = inputs[place, len(ids) - scored : len(ids)]
         logits = self._ready()(input_ids=inputs, attention_mask=mask, use_cache=False).logits[:, :-1]
         wanted = labels[:, 1:]
-        losses = torch.nn.functional.cross_entropy(
-            logits.float().flatten(0, 1), wanted.flatten(), ignore_index=IGNORED, reduction="none"
-        ).view(wanted.shape)
+        known = wanted != IGNORED
+        losses = torch.zeros(wanted.shape, device=self._device)
+        # Only what is scored goes to float32: of a prompt with a short answer that is little.
+        losses[known] = torch.nn.functional.cross_entropy(logits[known].float(), wanted[known], reduction="none")
         # A text of no tokens has no mean: 0 / 0 is NaN.
-        return (losses.sum(1) / (wanted != IGNORED).sum(1)).tolist()
+        means: list[float] = (losses.sum(1) / known.sum(1)).tolist()
+        return means
 
     def _ready(self) -> CausalModel:
         """The model, in evaluation mode. Raises: WeightsError, ConfigError for the device."""
