@@ -38,14 +38,14 @@ from curator.engines import connect
 from curator.engines.base import Engine, EngineIdentity
 from curator.engines.scripted import ScriptedEngine
 from curator.evaluation import evaluate
-from curator.labeling import Labeler
-from curator.learning import Answers
+from curator.labeling import Labeler, fit
+from curator.learning import Answers, learn, probe_priors
 from curator.methods.demonstrations import Chooser
 from curator.methods.guesses import Guesses, found_in
 from curator.methods.lookup import Retrieval, Space
 from curator.methods.retrieval import Guide, suited
 from curator.methods.zero_to_strong import Rounds, improve
-from curator.pipeline import Plan, ask, curate, prepare, teach
+from curator.pipeline import Plan, answers_of, ask, curate, prepare, teach
 from curator.requests import Prompting, shard_of
 from curator.screening import Screening
 from curator.sources import open_source
@@ -178,7 +178,7 @@ async def raw_of(job: Job, engine: Engine) -> JsonObject:
 
 
 async def gold_of(job: Job, engine: Engine, plan: Plan) -> JsonObject:
-    """One round with gold examples."""
+    """One round with gold examples, under the class prior that the model's own rounds have."""
     (item,) = job.task.closed
     known: Guesses[int] = Guesses()
     chance = np.random.default_rng(job.seed)
@@ -190,11 +190,12 @@ async def gold_of(job: Job, engine: Engine, plan: Plan) -> JsonObject:
         )
         for at in range(2)
     )
-    prompting = Prompting(1, shots)
-    answers = Answers(job.task, job.store, engine.identity, PLAN.screening.key, prompting, probes=plan.probes)
+    plain = answers_of(job.task, job.store, engine, plan)
+    answers = replace(plain, prompting=Prompting(1, shots))
     with job.store.run("gold", {}) as run:
         await ask(answers, engine, run, plan, Progress())
-    return job.score(_labelled(answers, teach(answers, plan)))
+    priors = probe_priors(plain, learn(plain)) if plan.probes else None
+    return job.score(_labelled(answers, fit(job.task, answers.pages(), answers.documents, priors)))
 
 
 def job_of(options: argparse.Namespace, dataset: str, seed: int) -> Job:

@@ -42,7 +42,7 @@ MIN_CHECKED = 20
 class Answers(Generic[Output]):
     """One engine's answers to a task under one prompting, as the store has them, for the documents that
     `kept_by` keeps. The answers to closed fields under `earlier` promptings count as much: their views
-    stand before those of the last. `probes` is how many texts without content each view was asked about."""
+    stand before those of the last. `probes` is how many texts without content were asked about too."""
 
     task: Task[Output]
     store: Store
@@ -71,15 +71,21 @@ class Answers(Generic[Output]):
         tables = self.store.decisions(self._first_views, kept_by=self.kept_by)
         return pages(self.task, tables, sum(self.rounds) // len(self.task.views))
 
+    @property
+    def untaught(self) -> Answers[Output] | None:
+        """The answers of the round before any examples, if there was one."""
+        first = (*self.earlier, self.prompting)[0]
+        return None if any(first.shots) else replace(self, prompting=first, earlier=())
+
     def probe_documents(self) -> list[Document]:
-        """The texts without content: enough for every shard of the last prompting."""
-        return make_probes(self.store, self.kept_by, self.probes * len(self.prompting.shots)) if self.probes else []
+        """The texts without content. They are asked about before any examples: those are chosen evenly among
+        the classes, and a prior that was estimated with them would choose the next ones."""
+        return make_probes(self.store, self.kept_by, 0 if any(self.prompting.shots) else self.probes)
 
     def probe_pages(self) -> Iterator[Page]:
         """The closed fields' answers about them, with views as in `pages`."""
         known = [document.id for document in self.probe_documents()]
-        table = self.store.decisions_about(known, self._first_views)
-        return pages(self.task, [table], sum(self.rounds) // len(self.task.views))
+        return pages(self.task, [self.store.decisions_about(known, self._first_views)])
 
     def samples(self) -> Iterator[pa.Table]:
         """The sampled fields' texts."""
@@ -112,7 +118,7 @@ def learn(
         return Labeler({}, correlations=correlations)
     labeler = fit(task, answers.pages(), answers.documents, rounds=answers.rounds)
     if answers.probes:
-        labeler = fit(task, answers.pages(), answers.documents, _probed(answers, labeler), answers.rounds)
+        labeler = fit(task, answers.pages(), answers.documents, probe_priors(answers, labeler), answers.rounds)
     audited = _enough(_by_field(task, answers.store.audits(task.id)))
     if audited:
         # Checked rows tell the class prior too, where the answers alone may not identify it.
@@ -174,23 +180,24 @@ def _enough(checked: Mapping[str, dict[str, Json]]) -> dict[str, dict[str, Json]
     return {name: rows for name, rows in checked.items() if len(rows) >= MIN_CHECKED}
 
 
-def _probed(answers: Answers[Output], labeler: Labeler) -> dict[str, PriorEstimate]:
+def probe_priors(answers: Answers[Output], labeler: Labeler) -> dict[str, PriorEstimate]:
     """The class prior of each field that the corpus alone does not identify, from probes; of one with many options
     a sample does not tell it."""
-    documents = answers.documents
+    documents, plain = answers.documents, answers.untaught
     fields = [item.name for item in answers.task.closed if len(item.values) <= MOST_OPTIONS]
     unknown = [name for name in fields if not labeler.models[name].prior.identified]
+    empty = [page.logprobs for page in plain.probe_pages()] if plain else []
+    if plain is None or not empty:
+        return {}
     rows: dict[str, list[Floats]] = {name: [] for name in unknown}
-    for page in answers.pages():
+    for page in plain.pages():
         chosen = in_sample(page, documents)
         for name, kept in rows.items():
             kept.append(page.logprobs[name][chosen])
-    empty = [page.logprobs for page in answers.probe_pages()]
-    if not empty:
-        return {}
     return {
         name: prior_from_probes(np.concatenate(kept), np.concatenate([found[name] for found in empty]))
         for name, kept in rows.items()
+        if kept
     }
 
 

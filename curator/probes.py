@@ -25,7 +25,7 @@ SOURCE = 2000
 def make_probes(store: Store, kept_by: str | None, count: int) -> list[Document]:
     """`count` probes, the same ones for the same documents: every second one holds words drawn from all texts, the
     others are texts whose words are shuffled. Empty if there are no documents."""
-    pages = store.documents(kept_by=kept_by, limit=SOURCE)
+    pages = store.documents(kept_by=kept_by, limit=SOURCE if count else 0)
     texts = [words for page in pages for document in page if (words := document.text.split())]
     if not texts:
         return []

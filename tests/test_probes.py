@@ -128,16 +128,24 @@ async def test_curate_estimates_the_prior(store):
 
 
 @pytest.mark.anyio
-async def test_every_round_and_shard_has_probes(store):
+async def test_rounds_keep_the_prior_that_was_found_without_examples(store):
     plan = Plan(screening=PLAN.screening, probes=32)
     engine = ScriptedEngine(decide=critic)
-    result = await improve(TASK, engine, store, plan=plan, rounds=Rounds(1))
-    texts = {probe.text for probe in make_probes(store, plan.screening.key, 64)}
-    asked = {}
-    for request in engine.requests:
-        if request.state in texts:
-            asked.setdefault(repr(request.demonstrations), []).append(request.state)
-    assert len(asked) == 3
-    assert sorted(map(len, asked.values()))[-1] <= 64
-    assert min(map(len, asked.values())) >= 16
-    assert result.report["fields"]["label"]["prior_method"] == "probes"
+    result = await improve(TASK, engine, store, plan=plan, rounds=Rounds(2, churn=0.0))
+    texts = {probe.text for probe in make_probes(store, plan.screening.key, 32)}
+    asked = [request for request in engine.requests if request.state in texts]
+    assert 16 <= len(asked) <= 32
+    assert not any(request.demonstrations for request in asked)
+    found = result.report["fields"]["label"]
+    assert found["rounds_averaged"] >= 2
+    assert found["prior_method"] == "probes"
+    assert found["prior"][1] > 0.6
+
+
+@pytest.mark.anyio
+async def test_a_start_with_random_labels_has_nothing_to_probe(store):
+    plan = Plan(screening=PLAN.screening, probes=32)
+    engine = ScriptedEngine(decide=critic)
+    result = await improve(TASK, engine, store, plan=plan, rounds=Rounds(1, start="random"))
+    assert len(engine.requests) == 600
+    assert result.report["fields"]["label"]["prior_method"] != "probes"
