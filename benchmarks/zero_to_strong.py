@@ -137,7 +137,8 @@ async def retrieval_of(job: Job, engine: Engine, most: int) -> list[Json]:
             for document, aid in zip(page, priors.look_up(page), strict=True)
         }
         retriever = guide.look_up(answers, found)
-        answers = replace(answers, prompting=Prompting(number, retriever=retriever))
+        prompting = Prompting(number, retriever=retriever)
+        answers = answers.then(prompting) if number else replace(answers, prompting=prompting)
         with job.store.run("retrieval", {}) as run:
             await ask(answers, engine, run, PLAN, counts := Progress())
         labeler = teach(answers, PLAN)

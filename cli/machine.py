@@ -19,6 +19,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "train": ("trl", "peft", "accelerate", "datasets"),
     "datasets": ("datasets",),
     "dedup": ("rensa",),
+    "denoise": ("scikit-learn", "cleanlab"),
     "lang": ("py3langid",),
     "otel": ("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http"),
 }
@@ -30,6 +31,7 @@ PURPOSE: Mapping[str, str] = {
     "train": "fine-tuning",
     "datasets": "Hugging Face datasets: source and export",
     "dedup": "removal of near-duplicates",
+    "denoise": "labels corrected by those of texts like them",
     "lang": "the language filter",
     "otel": "export of spans and metrics",
 }

@@ -8,7 +8,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from benchmarks import label_runs
+from benchmarks import label_runs, zero_to_strong
 from benchmarks.zero_to_strong import decided
 from curator.engines.scripted import ScriptedEngine
 from curator.methods.lookup import Space
@@ -27,6 +27,9 @@ def options(tmp_path: Path, monkeypatch) -> argparse.Namespace:
     rows = [{"text": text, "label": TRUTH[name]} for name, text in TEXTS.items()]
     (folder / "train.jsonl").write_bytes(b"\n".join(orjson.dumps(row) for row in rows))
     settings = {"rows": 150, "rounds": 1, "examples": 24, "no_gold": True, "encoder_only": False}
+    settings |= {"probes": 0, "denoise": False}
+    # It would embed the words with a real encoder; tests/test_denoising.py is about that.
+    monkeypatch.setattr(zero_to_strong, "denoised", lambda job, table: {})
     return argparse.Namespace(data=tmp_path / "data", folder=tmp_path / "runs", **settings)
 
 
