@@ -73,7 +73,7 @@ def demo(
     session.out.say("1/6  a corpus: real film reviews; their gold labels are put aside, some reviews too")
     reviews, unseen = _write_corpus(corpus, folder, size)
     session.out.say(f"2/6  a model: {name} (fetched and converted once, then cached)")
-    task, exam = _task(size.views), Examination(folder / HELD_OUT, unseen, Store(folder / "held-out.duckdb"))
+    task, exam = _task(size.views), Examination(folder / HELD_OUT, Store(folder / "held-out.duckdb"))
     job = _Job(task, _connect(engine, name), Store(folder / "goldless.duckdb"), folder / REVIEWS, exam)
     session.out.say("3/6  duplicates out, every review asked; run it again and nothing is sent twice")
     result, selected, answers = _curate(session, job)

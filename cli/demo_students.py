@@ -26,11 +26,9 @@ NEEDS = ("torch", "trl", "peft")
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """Reviews that were held out: their ids, a file with their texts, and their gold labels, which are looked at
-    when all answers are in."""
+    """Reviews that were held out: a file with their texts, and the store that keeps what is answered about them."""
 
     path: Path
-    gold: Mapping[str, str]
     store: Store
 
     async def answers(self, task: Task[Classification], engine: Engine) -> dict[str, list[float]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from curator.confidence import Floats, Ints, log_normalise
 from curator.engines.features import Encodes, FeatureCache
+from curator.engines.known import DEFAULT_ENCODER
 from curator.errors import InputError, MissingExtraError
 from curator.fields import ClosedField
 from curator.requests import shard_of
@@ -35,7 +35,7 @@ class Retrieval:
 
     shortlist: int = 10
     examples: int = 8
-    encoder: str = "wheel:all-minilm-l6-v2"
+    encoder: str = DEFAULT_ENCODER
     above: int = 20
     weight: float = 0.3
     temperature: float = 0.05
@@ -64,7 +64,7 @@ class Space:
 
     def __init__(self, encoder: Encodes, key: str) -> None:
         self.key = key
-        self._encoder = encoder
+        self._cache = FeatureCache(encoder, key)
 
     @classmethod
     def of(cls, spec: str) -> Space:
@@ -77,10 +77,7 @@ class Space:
 
     def encode(self, texts: Sequence[str]) -> Features:
         """Unit vectors (n, d)."""
-        # A folder per block: the cache reads a whole folder at a time, and a corpus may not fit into memory.
-        block = b"\0".join(text.encode("utf-8", "surrogatepass") for text in texts)
-        folder = hashlib.blake2b(block, digest_size=16).hexdigest()
-        features = FeatureCache(self._encoder, f"{self.key}/{folder}").encode(texts)
+        features = self._cache.encode(texts)
         norms: Features = np.linalg.norm(features, axis=1, keepdims=True)
         unit: Features = features / np.maximum(norms, 1e-12)
         return unit

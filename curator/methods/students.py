@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import orjson
 
-from curator.confidence import Bools, Floats, Ints
+from curator.confidence import Bools, Floats, Ints, tops
 from curator.engines.encoder import Encoder, Features
 from curator.engines.features import FeatureCache
 from curator.engines.heads import Head, HeadModel, HeadSpec, save_heads
@@ -105,9 +105,7 @@ class Teacher:
 
     def classes(self) -> Ints:
         """The most probable option (n,) of every row, -1 where there is none."""
-        missing: Bools = np.isnan(self.probabilities.sum(axis=1))
-        tops = np.where(missing[:, None], 0.0, self.probabilities).argmax(axis=1)
-        return np.where(missing, -1, tops).astype(np.int64)
+        return tops(self.probabilities)
 
 
 @dataclass(frozen=True, slots=True)
