@@ -73,7 +73,7 @@ def test_an_examples_label_is_shown_however_unlikely_it_is_and_counted():
     assert 0 < report["mean_prior_shown"] < 0.5
 
 
-def test_features_are_unit_vectors_kept_in_a_folder_per_block(tmp_path, monkeypatch):
+def test_features_are_unit_vectors_and_cached_as_the_encoder_gave_them(tmp_path, monkeypatch):
     monkeypatch.setenv("GOLDLESS_CACHE", str(tmp_path))
 
     class Lengths:
@@ -82,10 +82,10 @@ def test_features_are_unit_vectors_kept_in_a_folder_per_block(tmp_path, monkeypa
 
     space = Space(Lengths(), "lengths")
     assert space.encode(["ab", "abcd", ""]).tolist() == [[1, 0], [1, 0], [0, 0]]
-    space.encode(["ab"])
-    assert len(list((tmp_path / "features" / "lengths").iterdir())) == 2
-    # What others cache of the same encoder lies beside it, and is not read.
-    assert FeatureCache(Lengths(), "lengths").encode(["abc"]).tolist() == [[3, 0]]
+    # One cache for all users of an encoder: what one of them encoded, scaled or not, is not encoded again.
+    assert len(list((tmp_path / "features" / "lengths").iterdir())) == 1
+    assert FeatureCache(Lengths(), "lengths").encode(["abcd"]).tolist() == [[4, 0]]
+    assert len(list((tmp_path / "features" / "lengths").iterdir())) == 1
 
 
 @pytest.mark.engine

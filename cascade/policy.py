@@ -1,0 +1,121 @@
+"""The policy of a cascade: which answer of which tier is served, and what is certified about that.
+
+A policy is data. It is made by `cascade.certify`, kept as JSON, and used by `Cascade`, by the server and by replay.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Final, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from curator.confidence import Floats
+
+VERSION: Final = 1
+"""Of this format. A newer one is refused."""
+
+Unit = Annotated[float, Field(ge=0, le=1)]
+Money = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Verdict(StrEnum):
+    """PASS: the risk is at most alpha, with confidence 1 - delta, and the cascade saves. BLOCK: it must not be used,
+    the reason says why. INCONCLUSIVE: too few rows to say either."""
+
+    PASS = "PASS"
+    BLOCK = "BLOCK"
+    INCONCLUSIVE = "INCONCLUSIVE"
+
+
+class Scorer(_Frozen):
+    """Signals of one tier's answer -> a score in [0, 1], higher is safer to serve.
+
+    `signals` are weighted (`weights`, `bias`; a single signal with weight 1 and bias 0 is that signal itself); with
+    `knots` and `values` the sum is then mapped piecewise linearly, which makes it a probability. A score is NaN where
+    a signal is.
+    """
+
+    signals: tuple[str, ...] = Field(min_length=1)
+    weights: tuple[float, ...]
+    bias: float = 0.0
+    knots: tuple[float, ...] = ()
+    values: tuple[Unit, ...] = ()
+
+    def score(self, signals: Floats) -> Floats:
+        """Scores (n,) from signals (n, len(self.signals)), in this scorer's order."""
+        total = signals @ np.asarray(self.weights) + self.bias
+        return np.interp(total, self.knots, self.values) if self.knots else total
+
+
+class Rule(_Frozen):
+    """When one tier's answer is served: its score reaches `threshold`. Without one, never (the tier is skipped and
+    costs nothing)."""
+
+    tier: str
+    scorer: Scorer
+    threshold: float | None
+
+    @property
+    def limit(self) -> float:
+        """The threshold as a number; infinity where there is none."""
+        return np.inf if self.threshold is None else self.threshold
+
+
+class Certificate(_Frozen):
+    """What is known about the risk of one question, end to end after escalation.
+
+    `basis` is `vs_teacher` (the share of answers that differ from the last tier's) or `vs_truth` (the share of wrong
+    ones, from audited rows). With probability 1 - `delta` over the `rows` that tested it, the risk is at most `bound`.
+    Shares are by tier; money and seconds are per query, None where a price or a time is unknown.
+    """
+
+    basis: Literal["vs_teacher", "vs_truth"]
+    verdict: Verdict
+    reason: str
+    alpha: Unit
+    delta: Unit
+    rows: int
+    risk: Unit | None
+    bound: Unit | None
+    shares: tuple[Unit, ...]
+    cost: Money | None = None
+    baseline_cost: Money | None = None
+    latency: Money | None = None
+    baseline_latency: Money | None = None
+
+
+class QuestionPolicy(_Frozen):
+    """Rules for one question, one per tier but the last; `fingerprint` is of all that the answers depend on."""
+
+    name: str
+    fingerprint: str
+    rules: tuple[Rule, ...]
+    certificate: Certificate
+
+
+class TierRecord(_Frozen):
+    """A tier as it was certified: its name in the policy, who it is, and its price per million tokens."""
+
+    name: str
+    identity: str
+    price: tuple[Money, Money] | None = None
+
+
+class Policy(_Frozen):
+    """Tiers, the cheapest first, and what may be served of them per question."""
+
+    version: int = VERSION
+    created: datetime
+    expires: datetime | None = None
+    currency: str = "USD"
+    tiers: tuple[TierRecord, ...]
+    questions: tuple[QuestionPolicy, ...]
+    checksum: str = ""
+    signature: str | None = None
