@@ -50,7 +50,7 @@ class Scorer(_Frozen):
 
     def score(self, signals: Floats) -> Floats:
         """Scores (n,) from signals (n, len(self.signals)), in this scorer's order."""
-        total = signals @ np.asarray(self.weights) + self.bias
+        total: Floats = signals @ np.asarray(self.weights) + self.bias
         return np.interp(total, self.knots, self.values) if self.knots else total
 
 
