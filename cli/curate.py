@@ -127,6 +127,7 @@ def _plan(session: Session, limit: int | None) -> Plan:
         long_text=session.engine_settings().long_text,
         limit=limit,
         probes=settings.prior.probes,
+        shares=settings.prior.shares,
         denoising=denoising_of(settings.denoise),
         reference=engine_of(reference, settings.budget) if reference else None,
         reference_rows=reference.rows if reference else 200,

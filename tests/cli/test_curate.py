@@ -99,6 +99,20 @@ def test_a_dry_run_projects_and_sends_nothing(project: Project, serve: Serve) ->
     assert "time" in project.ok("curate", "--dry-run", "--limit", "5").stdout
 
 
+@pytest.mark.parametrize("ingested", [False, True])
+def test_a_dry_run_counts_the_probes(project: Project, ingested: bool) -> None:
+    project.write("[prior]\nprobes = 8\n")
+    if ingested:
+        project.ok("ingest")
+    (found,) = project.json("curate", "--dry-run")
+    assert (found["documents"], found["calls"]) == (40, 48)
+
+
+def test_shares_of_classes_come_from_the_settings(project: Project) -> None:
+    project.write("[prior]\nshares = { label = { wrong = 0.1 } }\n")
+    assert "shares of wrong" in project.run("curate").stderr
+
+
 def test_rows_that_fail_make_the_run_partial(project: Project, serve: Serve) -> None:
     project.url = serve(MockServer(faults=Faults(script=[*[""] * 10, *["wrong_shape"] * 3]))).url
     project.write()
