@@ -106,6 +106,14 @@ class Answers(Generic[Output]):
         return {one.annotation_id(self.task, self.identity): one.shots for one in found}
 
 
+@dataclass(frozen=True)
+class Learned(Generic[Output]):
+    """The answers of the last round, and what was learned from all rounds."""
+
+    answers: Answers[Output]
+    labeler: Labeler
+
+
 def learn(
     answers: Answers[Output], reference: EngineIdentity | None = None, denoising: Denoising | None = None
 ) -> Labeler:

@@ -23,7 +23,7 @@ from curator.denoising import Denoising
 from curator.engines.base import Engine
 from curator.errors import ConfigError, InputError
 from curator.labeling import Labeler, closed_labels, sampled_labels, uniform
-from curator.learning import Answers, learn
+from curator.learning import Answers, Learned, learn
 from curator.prior import prior_from_shares
 from curator.requests import LongText, Prompting, requests_of
 from curator.screening import Screening, screen
@@ -80,13 +80,14 @@ class Plan:
 
 @dataclass(frozen=True)
 class Curation(Generic[Output]):
-    """What `curate` returns: the dataset version, and a report of how it came about."""
+    """What `curate` returns: the dataset version, a report of how it came about, and what was learned on the way."""
 
     task: Task[Output]
     store: Store
     version: DatasetVersion
     progress: Progress
     report: JsonObject
+    learned: Learned[Output]
 
     def rows(self) -> Iterator[Row[Output]]:
         """The training set, typed, read from the store page by page."""
@@ -116,7 +117,7 @@ async def curate(
         report["fields"] = labeler.report()
         version, chosen = await asyncio.to_thread(freeze, answers, run, labeler, plan, report)
     report |= {"selection": chosen, "seconds": round(time.monotonic() - started, 3)}
-    return Curation(task, store, version, counts, report)
+    return Curation(task, store, version, counts, report, Learned(answers, labeler))
 
 
 async def prepare(task: Task[Output], store: Store, run: Run, source: Source | None, plan: Plan) -> dict[str, Json]:

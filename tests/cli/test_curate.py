@@ -15,6 +15,7 @@ import pytest
 from benchmarks.mock_server import Faults, MockServer
 from curator import screening
 from curator.store import Store
+from curator.taught import read_lesson
 from tests.cli.conftest import Project, Serve
 
 PROBES = 3
@@ -265,3 +266,14 @@ def test_interrupted_twice_it_leaves_at_once_and_keeps_its_journal(project: Proj
     assert len(sent(server, project)) == 200
     assert sum(server.counts.values()) <= 200 + 8 + 2 * PROBES
     assert report["annotation"]["sent"] >= 200 - asked
+
+
+def test_a_lesson_is_written_and_labels_as_the_run_did(project: Project) -> None:
+    lesson = project.folder / "lesson.json"
+    done = project.ok("curate", "--lesson", str(lesson))
+    assert f"taught:{lesson}" in done.stderr.replace("\n", "") + done.stdout.replace("\n", "")
+    text = project.settings.read_text()
+    project.settings.write_text(text.replace(f'spec = "{project.url}#mock?dialect=chat"', f'spec = "taught:{lesson}"'))
+    (report,) = project.json("curate")
+    assert report["engine"].endswith(f"taught-{read_lesson(lesson).key}")
+    assert report["annotation"]["sent"] == 40
