@@ -20,6 +20,8 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "datasets": ("datasets",),
     "dedup": ("rensa",),
     "denoise": ("scikit-learn", "cleanlab"),
+    "cascade": ("scikit-learn",),
+    "sign": ("cryptography",),
     "lang": ("py3langid",),
     "otel": ("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http"),
 }
@@ -32,6 +34,8 @@ PURPOSE: Mapping[str, str] = {
     "datasets": "Hugging Face datasets: source and export",
     "dedup": "removal of near-duplicates",
     "denoise": "labels corrected by those of texts like them",
+    "cascade": "cascades that weigh several signals together",
+    "sign": "signed policies",
     "lang": "the language filter",
     "otel": "export of spans and metrics",
 }
