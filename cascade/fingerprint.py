@@ -9,7 +9,7 @@ from dataclasses import replace
 import orjson
 
 from curator.engines.base import EngineIdentity, question_leads
-from curator.types import DecideRequest, GenerateRequest, Question
+from curator.types import DecideRequest, GenerateRequest, Question, TurnOrder
 
 
 def identity_text(identity: EngineIdentity) -> str:
@@ -26,7 +26,7 @@ def pinned(request: DecideRequest) -> DecideRequest:
     """The same prompts, whichever of the questions are asked: `auto` is settled by how many they were at first."""
     if request.template.order != "auto":
         return request
-    order = "question_first" if question_leads(request) else "state_first"
+    order: TurnOrder = "question_first" if question_leads(request) else "state_first"
     return replace(request, template=replace(request.template, order=order))
 
 

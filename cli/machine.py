@@ -22,6 +22,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "denoise": ("scikit-learn", "cleanlab"),
     "lang": ("py3langid",),
     "otel": ("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http"),
+    "schema": ("jsonschema",),
 }
 """Extra -> distributions that it brings; a test holds this to pyproject.toml."""
 PURPOSE: Mapping[str, str] = {
@@ -34,6 +35,7 @@ PURPOSE: Mapping[str, str] = {
     "denoise": "labels corrected by those of texts like them",
     "lang": "the language filter",
     "otel": "export of spans and metrics",
+    "schema": "a cascade's generated answers held to their JSON schema",
 }
 CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 
