@@ -12,7 +12,7 @@ from typing import Generic
 import numpy as np
 
 from cascade.asking import TEXT, Asking, Deciding, Generating
-from cascade.fingerprint import pinned
+from cascade.fingerprint import question_fingerprint
 from cascade.outcomes import NO_ANSWER, Outcomes
 from cascade.probing import AnswerOf, Probe, answer_in
 from cascade.route import Tier
@@ -21,7 +21,7 @@ from cascade.signals import SignalSpec, free_signals, parse_signal
 from curator.confidence import Floats, Ints
 from curator.engines.readout import together
 from curator.errors import GoldlessError, InputError
-from curator.types import Completion, DecideRequest, Decision, GenerateRequest, Question, Template
+from curator.types import Completion, DecideRequest, Decision, GenerateRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,14 +201,14 @@ def _array(numbers: Sequence[Sequence[int]], tiers: int) -> Ints:
 def _places(requests: Sequence[DecideRequest]) -> dict[str, list[tuple[int, int]]]:
     """Question name -> (request, place in it). Raises: InputError where a name stands for several questions."""
     found: dict[str, list[tuple[int, int]]] = {}
-    first: dict[str, tuple[Question, Template]] = {}
+    first: dict[str, str] = {}
     for row, request in enumerate(requests):
         for place, question in enumerate(request.questions):
-            asked = (question, pinned(request).template)
-            if first.setdefault(question.name, asked) != asked:
+            mark = question_fingerprint(request, question, ())
+            if first.setdefault(question.name, mark) != mark:
                 raise InputError(
                     f"request {row} asks {question.name!r} in another way than the first request that asks it",
-                    hint="record one wording and one list of options at a time, or rename the question",
+                    hint="record one wording, one list of options, and the same worked examples at a time",
                 )
             found.setdefault(question.name, []).append((row, place))
     return found
