@@ -17,7 +17,7 @@ from opentelemetry import metrics, propagate, trace
 from opentelemetry.trace import Span as Span  # re-exported, as no other module imports OpenTelemetry
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
-SCHEMA: Final = "goldless-1"
+SCHEMA: Final = "goldless-2"
 SEMCONV: Final = "1.38.0"
 
 # Spans of curation; an engine call is `chat {model}`.

@@ -7,6 +7,7 @@ import math
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import orjson
 import pytest
 from route_builders import CHAT, FUN, MOOD, certificate, policy, row, scripted
 
@@ -22,7 +23,12 @@ from curator.errors import (
     RefusalError,
     ServerError,
 )
-from curator.types import Completion, Decision, Decisions, Sample, Usage
+from curator.pipeline import Plan, curate
+from curator.screening import Screening
+from curator.sources import open_source
+from curator.store import Store
+from curator.task import classify
+from curator.types import Completion, Decision, Decisions, Document, Sample, Usage
 
 pytestmark = pytest.mark.anyio
 
@@ -372,3 +378,28 @@ async def test_the_thin_answer_is_the_decision_of_the_tier():
     cascade, _ = two([(0.9, 0.1)], [])
     (answer,) = (await cascade.decide(row())).answers
     assert answer == Decision((math.log(0.9), math.log(0.1)), None, "scripted", "small")
+
+
+async def test_a_cascade_labels_a_corpus_and_its_answers_are_paid_once(tmp_path):
+    def small(request):
+        sure = 0.95 if "plain" in request.state else 0.55
+        return {"good": sure, "bad": 1 - sure} if "fine" in request.state else {"good": 1 - sure, "bad": sure}
+
+    source = tmp_path / "films.jsonl"
+    rows = [
+        {"id": f"d{i}", "text": f"a {'fine' if i % 2 else 'poor'} film {'plain' if i % 5 else ''} {i}"}
+        for i in range(60)
+    ]
+    source.write_bytes(b"\n".join(orjson.dumps(row) for row in rows))
+    task = classify(["bad", "good"], "How is the film?")
+    strong = scripted("strong", decide=lambda request: "good" if "fine" in request.state else "bad")
+    tiers = {"small": scripted("small", decide=small), "strong": strong}
+    asked = task.decide_request(Document("x", "x"))
+    name = asked.questions[0].name
+    plan, store = Plan(screening=Screening(near=None)), Store(tmp_path / "films.duckdb")
+    for limit, calls, escalated in ((0.8, 72, 12), (0.8, 0, 12), (0.99, 120, 72)):
+        cascade = Cascade(tiers, policy(tiers, asked, {name: [limit]}))
+        result = await curate(task, cascade, store, source=open_source(str(source)), plan=plan)
+        assert (result.progress.usage.calls, len(strong.requests)) == (calls, escalated)
+        assert {row.output.label for row in result.rows() if "fine" in row.document.text} == {"good"}
+        assert result.version.rows == 60
