@@ -24,6 +24,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "sign": ("cryptography",),
     "lang": ("py3langid",),
     "otel": ("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http"),
+    "schema": ("jsonschema",),
 }
 """Extra -> distributions that it brings; a test holds this to pyproject.toml."""
 PURPOSE: Mapping[str, str] = {
@@ -38,6 +39,7 @@ PURPOSE: Mapping[str, str] = {
     "sign": "signed policies",
     "lang": "the language filter",
     "otel": "export of spans and metrics",
+    "schema": "a cascade's generated answers held to their JSON schema",
 }
 CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 
