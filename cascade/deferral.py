@@ -15,6 +15,7 @@ import numpy as np
 from cascade.outcomes import NO_ANSWER, Outcomes
 from curator.confidence import Bools, Floats, Ints
 from curator.errors import InputError
+from curator.types import JsonObject
 
 POINTS = 201
 """Points of a curve that are kept for a table or a plot."""
@@ -140,6 +141,13 @@ class Curve:
     calls: Floats
     quality: Floats
     cost: Floats
+
+    def to_json(self) -> JsonObject:
+        """One list per figure; null for infinity and for an unknown cost."""
+        parts = {"threshold": self.thresholds, "calls": self.calls, "quality": self.quality, "cost": self.cost}
+        data: JsonObject = {"name": self.name}
+        data |= {name: [float(x) if np.isfinite(x) else None for x in part] for name, part in parts.items()}
+        return data
 
 
 def curve(pair: Pair, rule: Deferral) -> Curve:
