@@ -23,6 +23,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "cascade": ("scikit-learn",),
     "sign": ("cryptography",),
     "lang": ("py3langid",),
+    "plot": ("matplotlib",),
     "otel": ("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http"),
     "schema": ("jsonschema",),
 }
@@ -38,6 +39,7 @@ PURPOSE: Mapping[str, str] = {
     "cascade": "cascades that weigh several signals together",
     "sign": "signed policies",
     "lang": "the language filter",
+    "plot": "pictures of replayed curves",
     "otel": "export of spans and metrics",
     "schema": "a cascade's generated answers held to their JSON schema",
 }
