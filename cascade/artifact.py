@@ -39,7 +39,7 @@ def seal(policy: Policy, key: Path | None = None) -> Policy:
     Raises: ConfigError for a file that holds no Ed25519 key; MissingExtraError.
     """
     content = canonical(policy)
-    signature = None if key is None else base64.b64encode(_private(key).sign(content)).decode()
+    signature = None if key is None else base64.b64encode(signing_key(key).sign(content)).decode()
     return policy.model_copy(update={"checksum": _checksum(content), "signature": signature})
 
 
@@ -147,7 +147,8 @@ def _verify(policy: Policy, content: bytes, key: Path, path: Path) -> None:
         ) from None
 
 
-def _private(path: Path) -> Ed25519PrivateKey:
+def signing_key(path: Path) -> Ed25519PrivateKey:
+    """The private key in a PEM file. Raises: ConfigError if it holds no Ed25519 key; MissingExtraError."""
     try:
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
         from cryptography.hazmat.primitives.serialization import load_pem_private_key
