@@ -20,26 +20,26 @@ from curator.types import Price
 def open_cascade(
     path: str | Path,
     *,
-    specs: Mapping[str, str] | None = None,
+    tiers: Mapping[str, str | Engine] | None = None,
     uncertified: Uncertified = "teacher",
     fallback: bool = True,
 ) -> Cascade:
-    """The cascade that the policy in the file `path` describes, with retries, spans and prices around each tier.
+    """The cascade that the policy in the file `path` describes.
 
-    Tiers are connected as the policy recorded them; `specs` (tier name -> spec) says where one is found now, or where
-    the policy does not say. Nothing is loaded before the first request, as far as the engines allow.
+    Tiers are connected as the policy recorded them, with retries, spans and prices around each. `tiers` (name -> spec)
+    says where one is found now, or where the policy does not say; an engine in place of a spec is taken as it is.
+    Nothing is loaded before the first request, as far as the engines allow.
     Raises: ConfigError for a file that is no policy, a tier without a spec, or other models than the policy's; what
     `curator.connect` raises.
     """
     policy = read_policy(Path(path))
-    given = specs or {}
+    given = tiers or {}
     if unknown := sorted(set(given) - {tier.name for tier in policy.tiers}):
         raise ConfigError(
-            f"specs names {unknown[0]!r}, which is no tier of {path}",
-            hint=f"tiers: {', '.join(tier.name for tier in policy.tiers)}",
+            f"{unknown[0]!r} is no tier of {path}", hint=f"tiers: {', '.join(tier.name for tier in policy.tiers)}"
         )
-    tiers = {tier.name: _open(tier, given.get(tier.name) or tier.spec, policy.currency) for tier in policy.tiers}
-    return Cascade(tiers, policy, uncertified=uncertified, fallback=fallback)
+    engines = {tier.name: _open(tier, given.get(tier.name) or tier.spec, policy.currency) for tier in policy.tiers}
+    return Cascade(engines, policy, uncertified=uncertified, fallback=fallback)
 
 
 def read_policy(path: Path) -> Policy:
@@ -54,10 +54,12 @@ def read_policy(path: Path) -> Policy:
         raise ConfigError(f"{path} is no policy: {where}: {first['msg']}", hint="make one with certify") from None
 
 
-def _open(tier: TierRecord, spec: str, currency: str) -> Engine:
-    if not spec:
+def _open(tier: TierRecord, found: str | Engine, currency: str) -> Engine:
+    if not isinstance(found, str):
+        return found
+    if not found:
         raise ConfigError(
-            f"the policy does not say where tier {tier.name!r} is found", hint=f"pass specs={{'{tier.name}': '...'}}"
+            f"the policy does not say where tier {tier.name!r} is found", hint=f"pass tiers={{'{tier.name}': '...'}}"
         )
     price = None if tier.price is None else Price(*tier.price, currency, "policy")
-    return wrap(connect(spec), price=price)
+    return wrap(connect(found), price=price)

@@ -25,7 +25,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 REVIEWS = EXAMPLES / "reviews.jsonl"
 REAL = ("classify_reviews", "typed_fields")
 """Run as a user would, with the engine that is their default."""
-SCRIPTED = ("audits", "export_trl", "http_server", "own_filter", "solve_with_votes")
+SCRIPTED = ("audits", "export_trl", "http_server", "own_filter", "small_before_strong", "solve_with_votes")
 
 
 class Program(Protocol):
@@ -154,3 +154,36 @@ def test_http_server_stops_at_its_budget_and_goes_on(tmp_path: Path, capsys: pyt
     assert 0 < kept < 62
     assert "dataset version 1 has 62 rows" in second
     assert f"{62 - kept} new answers, {kept} from before" in second
+
+
+def test_small_before_strong_asks_the_strong_one_less(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], tiny_encoder: Path
+) -> None:
+    strong = ScriptedEngine(decide=lambda request: "positive" if len(request.state) > 40 else "negative")
+    with program("small_before_strong") as example:
+        anyio.run(example.main, strong, str(tiny_encoder), REVIEWS, tmp_path / "head")
+    _, *answers, last = capsys.readouterr().out.splitlines()
+    alone = sum(line.startswith("head") for line in answers)
+    assert last == f"{alone} answered by the head alone, {len(answers) - alone} by the strong model"
+    assert len(strong.requests) == 40 + len(answers) - alone
+    assert alone > 0
+
+
+def test_small_before_strong_says_where_a_cascade_is_useless(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], tiny_encoder: Path
+) -> None:
+    asked = iter(range(100))
+    strong = ScriptedEngine(decide=lambda request: "positive" if next(asked) % 2 else "negative")
+    with program("small_before_strong") as example:
+        anyio.run(example.main, strong, str(tiny_encoder), REVIEWS, tmp_path / "head")
+    assert "the strong model alone is the better choice" in capsys.readouterr().out
+    assert len(strong.requests) == 40
+
+
+@pytest.mark.engine
+@pytest.mark.timeout(1800)
+def test_small_before_strong_with_real_models(tmp_path: Path) -> None:
+    command = [sys.executable, str(EXAMPLES / "small_before_strong.py"), "--strong", "transformers:wheel:smollm2-135m"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "the head" in done.stdout

@@ -1,0 +1,67 @@
+"""A policy with thresholds set by hand: to try a cascade out before anything is certified about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from cascade.asking import TEXT
+from cascade.fingerprint import identity_text, prompt_fingerprint, question_fingerprint
+from cascade.policy import Certificate, Policy, QuestionPolicy, Rule, Scorer, TierRecord, Verdict
+from cascade.signals import parse_signal
+from curator.engines.base import Engine
+from curator.errors import ConfigError
+from curator.types import DecideRequest, GenerateRequest
+
+UNTESTED = Certificate(
+    basis="vs_teacher",
+    verdict=Verdict.INCONCLUSIVE,
+    reason="the thresholds were set by hand",
+    alpha=1.0,
+    delta=1.0,
+    rows=0,
+    risk=None,
+    bound=None,
+    shares=(),
+)
+
+
+def draft_policy(
+    tiers: Mapping[str, Engine],
+    request: DecideRequest | GenerateRequest,
+    thresholds: Mapping[str, float],
+    *,
+    signal: str = "",
+) -> Policy:
+    """One rule per tier for all questions that `request` asks: serve where `signal` reaches the tier's threshold. A
+    tier without a threshold is passed over; the last one needs none. By default the signal is the top probability, of
+    texts that of the sequence.
+
+    Nothing is known about the risk, so a `Cascade` follows it only with `uncertified="rules"`.
+    Raises: ConfigError for a threshold of what is no tier below the last; InputError for an unknown signal.
+    """
+    names = list(tiers)
+    if wrong := sorted(set(thresholds) - set(names[:-1])):
+        raise ConfigError(
+            f"a threshold for {wrong[0]!r}, which is no tier below the last",
+            hint=f"thresholds are for {', '.join(names[:-1]) or 'none: one tier is no cascade'}",
+        )
+    kind = "top_probability" if isinstance(request, DecideRequest) else "sequence_probability"
+    scorer = Scorer(signals=(parse_signal(signal or kind).name,), weights=(1.0,))
+    rules = tuple(Rule(tier=name, scorer=scorer, threshold=thresholds.get(name)) for name in names[:-1])
+    records = tuple(TierRecord(name=name, identity=identity_text(engine.identity)) for name, engine in tiers.items())
+    marks = _fingerprints(request, [record.identity for record in records])
+    return Policy(
+        created=datetime.now(UTC),
+        tiers=records,
+        questions=tuple(
+            QuestionPolicy(name=name, fingerprint=mark, rules=rules, certificate=UNTESTED)
+            for name, mark in marks.items()
+        ),
+    )
+
+
+def _fingerprints(request: DecideRequest | GenerateRequest, tiers: list[str]) -> dict[str, str]:
+    if isinstance(request, GenerateRequest):
+        return {TEXT: prompt_fingerprint(request, tiers)}
+    return {question.name: question_fingerprint(request, question, tiers) for question in request.questions}
