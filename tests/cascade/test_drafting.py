@@ -7,8 +7,8 @@ from route_builders import CHAT, FUN, MOOD, row, scripted
 
 from cascade.drafting import draft_policy
 from cascade.router import Cascade
-from curator.errors import ConfigError, InputError
-from curator.types import Completion, Sample
+from curator.errors import InputError
+from curator.types import Completion, Price, Sample
 
 pytestmark = pytest.mark.anyio
 
@@ -36,8 +36,23 @@ async def test_prompts_are_drafted_too():
     assert [(await cascade.generate(CHAT)).samples[0].text for _ in said] == ["4", "5"]
 
 
-async def test_what_cannot_be_drafted_says_so():
-    with pytest.raises(ConfigError, match=r"'strong', which is no tier below the last \(.* for tiny, small"):
-        draft_policy(tiers(decide=[]), row(), {"strong": 0.5})
-    with pytest.raises(InputError, match="did you mean 'margin'"):
-        draft_policy(tiers(decide=[]), row(), {"small": 0.5}, signal="margins")
+async def test_prices_bill_the_tiers():
+    engines = tiers(decide=lambda request: (0.7, 0.3))
+    prices = {name: Price(1e6, 0.0, "EUR") for name in engines}
+    drafted = draft_policy(engines, row("one two"), {"small": 0.8}, prices=prices)
+    routed = await Cascade(engines, drafted, uncertified="rules").route(row("one two"))
+    assert (drafted.currency, routed.cost) == ("EUR", 4.0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        ({"thresholds": {"strong": 0.5}}, "a threshold for 'strong', which takes none .*tiny, small"),
+        ({"prices": {"stong": Price(1, 1)}}, "a price for 'stong', which takes none .*tiny, small, strong"),
+        ({"prices": {"tiny": Price(1, 1), "strong": Price(1, 1, "EUR")}}, "prices are in EUR and USD"),
+        ({"signal": "margins"}, "did you mean 'margin'"),
+    ],
+)
+async def test_what_cannot_be_drafted_says_so(settings, match):
+    with pytest.raises(InputError, match=match):
+        draft_policy(tiers(decide=[]), row(), **{"thresholds": {"small": 0.5}, **settings})
