@@ -20,7 +20,10 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "datasets": ("datasets",),
     "dedup": ("rensa",),
     "denoise": ("scikit-learn", "cleanlab"),
+    "cascade": ("scikit-learn",),
+    "sign": ("cryptography",),
     "lang": ("py3langid",),
+    "plot": ("matplotlib",),
     "otel": ("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http"),
     "schema": ("jsonschema",),
 }
@@ -33,7 +36,10 @@ PURPOSE: Mapping[str, str] = {
     "datasets": "Hugging Face datasets: source and export",
     "dedup": "removal of near-duplicates",
     "denoise": "labels corrected by those of texts like them",
+    "cascade": "cascades that weigh several signals together",
+    "sign": "signed policies",
     "lang": "the language filter",
+    "plot": "pictures of replayed curves",
     "otel": "export of spans and metrics",
     "schema": "a cascade's generated answers held to their JSON schema",
 }
