@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from route_builders import MOOD, policy, row
 
+from cascade.artifact import save, seal
 from cascade.opening import open_cascade
 from cascade.outcomes import serve
 from cascade.policy import TierRecord
@@ -33,7 +34,7 @@ async def made():
 def written(folder, made, **specs):
     tiers = tuple(tier.model_copy(update={"spec": specs.get(tier.name, "")}) for tier in made.tiers)
     path = folder / "policy.json"
-    path.write_text(made.model_copy(update={"tiers": tiers}).model_dump_json())
+    save(seal(made.model_copy(update={"tiers": tiers})), path)
     return path
 
 
@@ -62,7 +63,7 @@ async def test_what_is_missing_or_wrong_says_so(made, tmp_path):
     bad.write_text('{"version": 1}')
     with pytest.raises(ConfigError, match=r"bad.json is no policy: created: Field required"):
         open_cascade(bad)
-    with pytest.raises(ConfigError, match="'small' is http:other"):
+    with pytest.raises(ConfigError, match="tier small is http:other"):
         open_cascade(written(tmp_path, made, **SPECS), tiers={"small": "http://localhost:1/v1#other?dialect=chat"})
 
 
