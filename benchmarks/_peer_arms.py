@@ -3,7 +3,7 @@
     python benchmarks/_peer_arms.py jevstiller FOLDER
 
 reads rows.json (texts and teacher's answers of the fit, calibration and test rows) and features.npz from the folder,
-and writes NAME.json: per arm the test rows' answers and, per alpha, whether they are served. It imports nothing of ours.
+and writes NAME.json: per arm the test rows' answers and, per alpha, whether they are served. Nothing here is ours.
 """
 
 from __future__ import annotations

@@ -156,7 +156,7 @@ def threshold(sure: Floats, right: Bools, alpha: float, risk: str) -> float:
 
     order = np.argsort(-sure, kind="stable")
     wrong, found = np.cumsum(~right[order]), np.inf
-    least = int(np.ceil(np.log(DELTAS[risk]) / np.log1p(-alpha)))
+    least = int(np.ceil(np.log(DELTAS[risk]) / np.log1p(-alpha))) if risk == "served" else 1
     # Where the sequence starts is known before any row is seen: where half of alpha can already pass.
     while risk == "served" and binom.cdf(int(alpha * least / 2), least, alpha) > DELTAS[risk]:
         least += 1

@@ -32,6 +32,7 @@ from curator.engines.encoder import Encoder
 from curator.engines.features import FeatureCache
 from curator.engines.known import DEFAULT_ENCODER
 
+COMMAND = "python -m benchmarks.replay --data data --json benchmarks/results/replay.json"
 FOLDS, INNER = 5, 3
 VOTE = "vote"
 Embed = Callable[[tuple[str, ...]], Floats]
@@ -47,17 +48,25 @@ def main() -> None:
     given = parser.parse_args()
     encoder = Encoder(DEFAULT_ENCODER)
     cache = FeatureCache(encoder, encoder.identity.key)
-    found = {}
+
+    def embed(texts: tuple[str, ...]) -> Floats:
+        return cache.encode(texts).astype(np.float64)
+
+    found: dict[str, dict[str, object]] = {}
     for name in given.sets:
         for recording in SETS[name](given.data):
-            found[recording.name] = measure(
-                recording, lambda texts: cache.encode(texts).astype(np.float64), given.draws
-            )
+            found[recording.name] = measure(recording, embed, given.draws)
             print(f"{recording.name} done", file=sys.stderr, flush=True)
+            if given.json:
+                save(given.json, recording.name, found[recording.name])
     show(found)
-    if given.json:
-        command = f"python -m benchmarks.replay --sets {' '.join(given.sets)} --draws {given.draws}"
-        given.json.write_text(json.dumps({"command": command, "pairs": rounded(found)}, indent=1) + "\n")
+
+
+def save(path: Path, name: str, figures: dict[str, object]) -> None:
+    """Add a pair to what the file holds already."""
+    held = json.loads(path.read_text()) if path.exists() else {"command": COMMAND, "pairs": {}}
+    held["pairs"][name] = rounded(figures)
+    path.write_text(json.dumps(held, indent=1) + "\n")
 
 
 def measure(recording: Recording, embed: Embed, draws: int) -> dict[str, object]:
@@ -214,7 +223,7 @@ def show(found: Mapping[str, Mapping[str, object]]) -> None:
             figures = [arm["apgr"], arm["lead"], *arm["calls"].values(), equal["saved"], less["saved"], less["change"]]
             print(f"| {name} | {arm['name']} | {' | '.join(map(figure, figures))} |")
     for name, part in found.items():
-        print(f"- {name}: chosen is {part['verdict']} than/as the best single signal, {part['best_single']}")
+        print(f"- {name}: against the best single signal ({part['best_single']}), chosen is: {part['verdict']}")
 
 
 def figure(found: Mapping[str, float | None]) -> str:
