@@ -147,7 +147,7 @@ def best_of(name: str, fold: Fold, pair: Pair, votes: Floats) -> str:
     }
     if name == "thrifty":
         strong = float(learn.strong_cost.mean())
-        return max(curves, key=lambda pick: saved(curves[pick], strong))
+        return max(curves, key=lambda pick: (saved(curves[pick], strong), apgr(curves[pick])))
     return max(curves, key=lambda pick: apgr(curves[pick]))
 
 
