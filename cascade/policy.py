@@ -73,7 +73,8 @@ class Certificate(_Frozen):
 
     `basis` is `vs_teacher` (the share of answers that differ from the last tier's) or `vs_truth` (the share of wrong
     ones, from audited rows). With probability 1 - `delta` over the `rows` that tested it, the risk is at most `bound`.
-    Shares are by tier; money and seconds are per query, None where a price or a time is unknown.
+    Shares are by tier; money and seconds are per query, None where a price or a time is unknown. `notes` say what was
+    skipped, and what was never seen.
     """
 
     basis: Literal["vs_teacher", "vs_truth"]
@@ -89,23 +90,31 @@ class Certificate(_Frozen):
     baseline_cost: Money | None = None
     latency: Money | None = None
     baseline_latency: Money | None = None
+    notes: tuple[str, ...] = ()
 
 
 class QuestionPolicy(_Frozen):
-    """Rules for one question, one per tier but the last; `fingerprint` is of all that the answers depend on."""
+    """Rules for one question, one per tier but the last; `fingerprint` is of all that the answers depend on.
+
+    `path` holds vectors of thresholds that were certified with the rules' own, each more conservative than the one
+    before: what live risk falls back to.
+    """
 
     name: str
     fingerprint: str
     rules: tuple[Rule, ...]
     certificate: Certificate
+    path: tuple[tuple[float | None, ...], ...] = ()
 
 
 class TierRecord(_Frozen):
-    """A tier as it was certified: its name in the policy, who it is, and its price per million tokens."""
+    """A tier as it was certified: its name in the policy, who it is (`cascade.fingerprint.identity_text`), its price
+    per million tokens, and the spec that `curator.connect` makes it from, if it is known."""
 
     name: str
     identity: str
     price: tuple[Money, Money] | None = None
+    spec: str = ""
 
 
 class Policy(_Frozen):

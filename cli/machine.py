@@ -20,9 +20,12 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "datasets": ("datasets",),
     "dedup": ("rensa",),
     "denoise": ("scikit-learn", "cleanlab"),
+    "cascade": ("scikit-learn",),
+    "sign": ("cryptography",),
     "lang": ("py3langid",),
     "plot": ("matplotlib",),
     "otel": ("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http"),
+    "schema": ("jsonschema",),
 }
 """Extra -> distributions that it brings; a test holds this to pyproject.toml."""
 PURPOSE: Mapping[str, str] = {
@@ -33,9 +36,12 @@ PURPOSE: Mapping[str, str] = {
     "datasets": "Hugging Face datasets: source and export",
     "dedup": "removal of near-duplicates",
     "denoise": "labels corrected by those of texts like them",
+    "cascade": "cascades that weigh several signals together",
+    "sign": "signed policies",
     "lang": "the language filter",
     "plot": "pictures of replayed curves",
     "otel": "export of spans and metrics",
+    "schema": "a cascade's generated answers held to their JSON schema",
 }
 CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 

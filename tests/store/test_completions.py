@@ -2,11 +2,11 @@ from __future__ import annotations
 
 from math import inf
 
-from store_builders import corpus, decided, failed, generated, key_of, link, rows_of
+from store_builders import ENGINE, corpus, decided, failed, generated, key_of, link, rows_of
 
 from curator.records import CompletionRecord
 from curator.store import base
-from curator.types import Decision, Decisions, Verdict
+from curator.types import Decision, Decisions, Usage, Verdict
 
 
 def fill(store, *records):
@@ -125,3 +125,13 @@ def test_scratch_files_are_removed_even_if_reading_stops_early(store):
     next(reader)
     reader.close()
     assert [path.name for path in store.path.parent.iterdir() if path.name.startswith(".")] == []
+
+
+def test_attempts_say_what_the_answers_took(store):
+    store.add_documents([corpus("a")], source="s", run_id="r")
+    answer = Decisions((Decision((-0.1, -2.0), 0.9, "labels"),), Usage(40, 2), 0.25, 1.5)
+    fill(store, link("a", 1), CompletionRecord(key_of(1), ENGINE, "decide", answer), link("b", 2), failed(2, "refusal"))
+    first, second = store.attempts(["a", "b", "c"], "task").to_pylist()
+    assert first["document_id"] == "a"
+    assert (first["input_tokens"], first["output_tokens"], first["cost"], first["latency"]) == (40, 2, 0.25, 1.5)
+    assert (second["logprobs"], second["cost"], second["error"]) == (None, None, "refusal")
