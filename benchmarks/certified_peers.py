@@ -29,6 +29,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks._peer_arms import ALPHAS
+from cascade.risk import binomial_tail, fixed_sequence
 from curator.confidence import Bools, Floats, Ints
 from curator.engines.encoder import Encoder
 from curator.engines.features import FeatureCache, Features
@@ -85,9 +86,16 @@ def main() -> None:
     table = summary(found)
     show(table)
     if given.json:
-        command = f"python -m benchmarks.certified_peers --splits {given.splits} --peers peers/bin/python"
-        result = {"command": command, "claimed": CLAIMED, "table": table, "splits": found}
-        given.json.write_text(json.dumps(result, indent=1) + "\n")
+        only = "" if given.only == [*PEERS] else f" --only {' '.join(given.only)}"
+        command = f"python -m benchmarks.certified_peers --peers peers/bin/python{only} --splits {given.splits}"
+        save(given.json, {"command": command, "claimed": CLAIMED, "table": table, "splits": found})
+
+
+def save(path: Path, run: dict[str, object]) -> None:
+    """Add a run to what the file holds, in place of the same command's last one."""
+    held = json.loads(path.read_text()) if path.exists() else []
+    kept = [other for other in held if other["command"] != run["command"]]
+    path.write_text(json.dumps([*kept, run], indent=1) + "\n")
 
 
 def read(data: Path) -> tuple[list[str], list[str]]:
@@ -152,21 +160,20 @@ def threshold(sure: Floats, right: Bools, alpha: float, risk: str) -> float:
     """The lowest threshold whose risk is at most alpha with probability 1 - delta: fixed-sequence testing from strict
     to loose over a grid of coverages that is fixed beforehand, exact binomial tails (Angelopoulos et al. 2021,
     arXiv 2110.01052). Infinity if none passes."""
-    from scipy.stats import binom
-
-    order = np.argsort(-sure, kind="stable")
-    wrong, found = np.cumsum(~right[order]), np.inf
-    least = int(np.ceil(np.log(DELTAS[risk]) / np.log1p(-alpha))) if risk == "served" else 1
+    order, size, delta = np.argsort(-sure, kind="stable"), len(sure), DELTAS[risk]
+    wrong, ranked = np.cumsum(~right[order]), -sure[order]
+    least = 1
     # Where the sequence starts is known before any row is seen: where half of alpha can already pass.
-    while risk == "served" and binom.cdf(int(alpha * least / 2), least, alpha) > DELTAS[risk]:
+    while risk == "served" and binomial_tail(int(alpha * least / 2), least, alpha) > delta:
         least += 1
-    for count in np.unique(np.linspace(min(least, len(sure)), len(sure), 200).astype(int)):
-        served = int(np.searchsorted(-sure[order], -sure[order][count - 1], side="right"))
-        tested = served if risk == "served" else len(sure)
-        if binom.cdf(int(wrong[served - 1]), tested, alpha) > DELTAS[risk]:
-            break
-        found = float(sure[order][served - 1])
-    return found
+    counts = np.unique(np.linspace(min(least, size), size, 200).astype(int))
+    served = [int(np.searchsorted(ranked, ranked[count - 1], side="right")) for count in counts]
+
+    def p_value(level: int) -> float:
+        return binomial_tail(int(wrong[served[level] - 1]), served[level] if risk == "served" else size, alpha)
+
+    passed = fixed_sequence(p_value, len(served), delta)
+    return float(-ranked[served[passed - 1] - 1]) if passed else np.inf
 
 
 def theirs(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.session import Session, command
-from curator.errors import InputError, SourceError
+from curator.errors import InputError
 
 if TYPE_CHECKING:
     from cascade.deferral import Curve
@@ -106,21 +107,10 @@ class _Rule:
 
 
 def _policy(path: Path) -> Policy:
-    """Raises: InputError for a file that is none."""
-    from pydantic import ValidationError
+    """A policy, expired ones too: what is recorded is past. Raises: ConfigError for a file that is none."""
+    from cascade.artifact import load
 
-    from cascade.policy import Policy
-
-    try:
-        return Policy.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise SourceError(f"{path} cannot be read: {error.strerror}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        raise InputError(
-            f"{path} is no policy: {where}: {first['msg']}", hint="`goldless certify` writes one"
-        ) from None
+    return load(path, now=datetime.min.replace(tzinfo=UTC))
 
 
 def _priced(outcomes: Outcomes, given: list[str]) -> Outcomes:

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 pytest.importorskip("torch")
-pytest.importorskip("scipy")
 
 from benchmarks.certified_peers import DELTAS, Arm, deal, neighbours, ours, summary, threshold
 

@@ -11,6 +11,7 @@ import orjson
 import pytest
 from typer.testing import CliRunner, Result
 
+from cascade.artifact import save, seal
 from cascade.policy import Certificate, Policy, QuestionPolicy, Rule, Scorer, TierRecord, Verdict
 from cli.main import app
 
@@ -65,10 +66,11 @@ def policy(tmp_path: Path) -> Path:
     made = Policy(
         created=datetime.now(UTC),
         tiers=(TierRecord(name="small", identity="a"), TierRecord(name="strong", identity="b")),
+        expires=datetime(2020, 1, 1, tzinfo=UTC),
         questions=(QuestionPolicy(name="topic", fingerprint="f", rules=(rule,), certificate=certificate),),
     )
     path = tmp_path / "policy.json"
-    path.write_text(made.model_dump_json(), encoding="utf-8")
+    save(seal(made), path)
     return path
 
 
@@ -162,10 +164,10 @@ def test_wrong_use_is_explained(outcomes, arguments, message):
 
 
 def test_a_file_that_is_no_policy_is_refused(outcomes, policy):
-    policy.write_text('{"version": 1}', encoding="utf-8")
+    policy.write_text(policy.read_text(encoding="utf-8").replace("0.5", "0.1", 1), encoding="utf-8")
     done = run(outcomes, "--policy", policy)
     assert done.exit_code == 2
-    assert "is no policy: created: Field required" in done.stderr
+    assert "its checksum is wrong" in done.stderr
 
 
 def test_outcomes_without_a_signal_are_refused(tmp_path):
