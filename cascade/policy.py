@@ -92,12 +92,17 @@ class Certificate(_Frozen):
 
 
 class QuestionPolicy(_Frozen):
-    """Rules for one question, one per tier but the last; `fingerprint` is of all that the answers depend on."""
+    """Rules for one question, one per tier but the last; `fingerprint` is of all that the answers depend on.
+
+    `path` holds vectors of thresholds that were certified with the rules' own, each more conservative than the one
+    before: what live risk falls back to.
+    """
 
     name: str
     fingerprint: str
     rules: tuple[Rule, ...]
     certificate: Certificate
+    path: tuple[tuple[float | None, ...], ...] = ()
 
 
 class TierRecord(_Frozen):
