@@ -169,7 +169,7 @@ class LiveRisk:
                 hint="begin without a state",
             )
         if state.certificate == self._certificate:
-            self.level, self.alarms = min(state.level, len(self._ladder) - 1), state.alarms
+            self.level, self.alarms = state.level, state.alarms
             if state.share == self.settings.share:
                 self.counts = replace(state.counts)
                 self._test = DriftTest(self.bets, state.tested, state.wealth)
