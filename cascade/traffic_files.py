@@ -72,12 +72,13 @@ per question, null where it was refused; samples and what follows one per text."
 
 
 @dataclass(frozen=True, slots=True)
-class BadTraffic:
-    """A row (from 1; 0: the whole file) of `file` that is no record. `reason` is machine-readable."""
+class TrafficRow:
+    """A row (from 1; 0: the whole file) of `file`: its record, or the machine-readable `reason` why it is none."""
 
     file: str
     row: int
-    reason: str
+    record: TrafficRecord | None
+    reason: str = ""
     excerpt: str = ""
 
 
@@ -86,8 +87,8 @@ def to_table(rows: Sequence[Mapping[str, object]]) -> pa.Table:
     return pa.Table.from_pylist(list(rows), SCHEMA)
 
 
-def read_traffic(path: str | Path) -> Iterator[TrafficRecord | BadTraffic]:
-    """The records of a file, or of all traffic files in a folder in the order of their names, which is that of time.
+def read_traffic(path: str | Path) -> Iterator[TrafficRow]:
+    """The rows of a file, or of all traffic files in a folder in the order of their names, which is that of time.
 
     Raises: SourceError if there is nothing to read at `path`.
     """
@@ -95,7 +96,7 @@ def read_traffic(path: str | Path) -> Iterator[TrafficRecord | BadTraffic]:
         try:
             yield from _records(file)
         except (OSError, pa.ArrowException) as error:
-            yield BadTraffic(str(file), 0, "traffic.unreadable_file", str(error)[:_EXCERPT])
+            yield TrafficRow(str(file), 0, None, "traffic.unreadable_file", str(error)[:_EXCERPT])
 
 
 def traffic_files(path: Path) -> list[Path]:
@@ -109,11 +110,11 @@ def traffic_files(path: Path) -> list[Path]:
     return found
 
 
-def _records(file: Path) -> Iterator[TrafficRecord | BadTraffic]:
+def _records(file: Path) -> Iterator[TrafficRow]:
     number = 0
     with pq.ParquetFile(file) as parquet:
         if absent := [name for name in SCHEMA.names if name not in parquet.schema_arrow.names]:
-            yield BadTraffic(str(file), 0, "traffic.missing_columns", ", ".join(absent))
+            yield TrafficRow(str(file), 0, None, "traffic.missing_columns", ", ".join(absent))
             return
         for batch in parquet.iter_batches(_BATCH, columns=SCHEMA.names):
             for row in batch.to_pylist():
@@ -121,18 +122,18 @@ def _records(file: Path) -> Iterator[TrafficRecord | BadTraffic]:
                 yield _record(str(file), number, row)
 
 
-def _record(file: str, number: int, row: Mapping[str, object]) -> TrafficRecord | BadTraffic:
+def _record(file: str, number: int, row: Mapping[str, object]) -> TrafficRow:
     where = "row"
     try:
         checked = _Row.model_validate(row)
         where = "answers"
         answers = tuple(answer.answer_of_tier() for answer in checked.answers)
         where = "request"
-        return checked.record(answers)
+        return TrafficRow(file, number, checked.record(answers))
     except ValueError as error:
         if where == "row" and isinstance(error, ValidationError):
             where = str(error.errors()[0]["loc"][0])
-        return BadTraffic(file, number, f"traffic.invalid_{where}", str(row["id"])[:_EXCERPT])
+        return TrafficRow(file, number, None, f"traffic.invalid_{where}", str(row["id"])[:_EXCERPT])
 
 
 def to_row(record: TrafficRecord) -> dict[str, object]:

@@ -9,7 +9,7 @@ import pytest
 from traffic_builders import decided, generated
 
 from cascade.traffic import TrafficRecord, keyed
-from cascade.traffic_files import SCHEMA, SUFFIX, BadTraffic, read_traffic, to_row, to_table
+from cascade.traffic_files import SCHEMA, SUFFIX, read_traffic, to_row, to_table
 from curator.errors import SourceError
 from curator.types import Decision, Decisions
 
@@ -28,14 +28,14 @@ def test_records_come_back_as_they_were(tmp_path: Path) -> None:
         replace(decided(3), request=None, answers=(refused, unseen)),
         replace(decided(4), served=(replace(decided(4).served[0], audit=0.1, disagreed=True),)),
     ]
-    assert list(read_traffic(write(tmp_path / "a", *records))) == records
+    assert [row.record for row in read_traffic(write(tmp_path / "a", *records))] == records
 
 
 def test_a_folder_is_read_in_the_order_of_time_without_unfinished_files(tmp_path: Path) -> None:
     write(tmp_path / f"2{SUFFIX}", decided(2))
     write(tmp_path / f"1{SUFFIX}", decided(1))
     (tmp_path / f"3{SUFFIX}.writing").write_bytes(b"half")
-    assert [found.id for found in read_traffic(tmp_path) if isinstance(found, TrafficRecord)] == ["q1", "q2"]
+    assert [row.record.id for row in read_traffic(tmp_path) if row.record] == ["q1", "q2"]
 
 
 def test_bad_rows_and_files_are_named_and_left_out(tmp_path: Path) -> None:
@@ -46,8 +46,8 @@ def test_bad_rows_and_files_are_named_and_left_out(tmp_path: Path) -> None:
     (tmp_path / f"2{SUFFIX}").write_bytes(b"PAR1 half")
     pq.write_table(pa.table({"id": ["x"]}), tmp_path / f"3{SUFFIX}")
     found = list(read_traffic(tmp_path))
-    assert [item.id for item in found if isinstance(item, TrafficRecord)] == ["q0", "q3"]
-    bad = [(Path(item.file).name[0], item.row, item.reason) for item in found if isinstance(item, BadTraffic)]
+    assert [item.record.id for item in found if item.record] == ["q0", "q3"]
+    bad = [(Path(item.file).name[0], item.row, item.reason) for item in found if not item.record]
     assert bad == [
         ("1", 2, "traffic.invalid_id"),
         ("1", 3, "traffic.invalid_request"),
@@ -62,7 +62,7 @@ def test_lists_of_unequal_length_are_a_bad_row(tmp_path: Path) -> None:
     assert isinstance(answers, list)
     answers[0]["readout"] = []
     pq.write_table(pa.Table.from_pylist([row], SCHEMA), tmp_path / "a")
-    assert [type(item) for item in read_traffic(tmp_path / "a")] == [BadTraffic]
+    assert [row.reason for row in read_traffic(tmp_path / "a")] == ["traffic.invalid_answers"]
 
 
 def test_nothing_to_read_is_said(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from traffic_builders import decided, generated
 
-from cascade.traffic import TrafficRecord
 from cascade.traffic_files import SUFFIX, read_traffic
 from cascade.traffic_writer import TrafficSettings, TrafficWriter
 from curator.errors import ConfigError
@@ -21,8 +20,8 @@ HERE = Path(__file__).parent
 
 def ids(folder: Path) -> list[str]:
     found = list(read_traffic(folder))
-    assert all(isinstance(item, TrafficRecord) for item in found), found
-    return [item.id for item in found if isinstance(item, TrafficRecord)]
+    assert all(row.record for row in found), found
+    return [row.record.id for row in found if row.record]
 
 
 def test_files_end_by_rows_and_at_closing(tmp_path: Path) -> None:
@@ -52,7 +51,7 @@ def test_content_is_kept_only_where_it_was_asked_for(tmp_path: Path) -> None:
         for record in (decided(1, text="secret text"), generated(2)):
             writer.put(record)
         writer.close()
-        records = [item for item in read_traffic(folder) if isinstance(item, TrafficRecord)]
+        records = [row.record for row in read_traffic(folder) if row.record]
         assert [item.request is not None for item in records] == [content, content]
         assert all(answer.key for item in records for answer in item.answers)
         assert any(b"secret" in file.read_bytes() for file in folder.iterdir()) is content
