@@ -21,6 +21,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "dedup": ("rensa",),
     "denoise": ("scikit-learn", "cleanlab"),
     "lang": ("py3langid",),
+    "plot": ("matplotlib",),
     "otel": ("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http"),
 }
 """Extra -> distributions that it brings; a test holds this to pyproject.toml."""
@@ -33,6 +34,7 @@ PURPOSE: Mapping[str, str] = {
     "dedup": "removal of near-duplicates",
     "denoise": "labels corrected by those of texts like them",
     "lang": "the language filter",
+    "plot": "pictures of replayed curves",
     "otel": "export of spans and metrics",
 }
 CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")

@@ -56,6 +56,7 @@ HEAVY = (
     "accelerate",
     "sklearn",
     "pandas",
+    "matplotlib",
 )
 LAZY = ("duckdb", "pyarrow", "aiohttp", "numpy")
 FOREIGN_TELEMETRY = {"curator.telemetry", "cli.logs"}
