@@ -106,11 +106,13 @@ class QuestionPolicy(_Frozen):
 
 
 class TierRecord(_Frozen):
-    """A tier as it was certified: its name in the policy, who it is, and its price per million tokens."""
+    """A tier as it was certified: its name in the policy, who it is (`cascade.fingerprint.identity_text`), its price
+    per million tokens, and the spec that `curator.connect` makes it from, if it is known."""
 
     name: str
     identity: str
     price: tuple[Money, Money] | None = None
+    spec: str = ""
 
 
 class Policy(_Frozen):

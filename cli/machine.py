@@ -23,6 +23,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "lang": ("py3langid",),
     "plot": ("matplotlib",),
     "otel": ("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http"),
+    "schema": ("jsonschema",),
 }
 """Extra -> distributions that it brings; a test holds this to pyproject.toml."""
 PURPOSE: Mapping[str, str] = {
@@ -36,6 +37,7 @@ PURPOSE: Mapping[str, str] = {
     "lang": "the language filter",
     "plot": "pictures of replayed curves",
     "otel": "export of spans and metrics",
+    "schema": "a cascade's generated answers held to their JSON schema",
 }
 CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 

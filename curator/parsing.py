@@ -38,14 +38,21 @@ def parse_answer(text: str, fields: Sequence[Field]) -> JsonObject:
     published scorers of GSM8K do); a short text is not, since any line could be it.
     """
     values: JsonObject = {}
+    marked = marked_answer(text)
     for field in fields:
         if isinstance(field, ReasoningField):
             values[field.name] = text.strip()
             continue
-        marked = _ANSWER.findall(text)
-        candidate = marked[-1] if marked else (text if isinstance(field, OpenField) and field.kind == "number" else "")
-        values[field.name] = _normalise(field, candidate, last=not marked)
+        number = isinstance(field, OpenField) and field.kind == "number"
+        candidate = (text if number else "") if marked is None else marked
+        values[field.name] = _normalise(field, candidate, last=marked is None)
     return values
+
+
+def marked_answer(text: str) -> str | None:
+    """What stands behind the last `Answer:` (or its kin) of a text, None where there is none."""
+    marked: list[str] = _ANSWER.findall(text)
+    return marked[-1] if marked else None
 
 
 def last_object(text: str) -> JsonObject:

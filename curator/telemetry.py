@@ -17,13 +17,17 @@ from opentelemetry import metrics, propagate, trace
 from opentelemetry.trace import Span as Span  # re-exported, as no other module imports OpenTelemetry
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
-SCHEMA: Final = "goldless-1"
+SCHEMA: Final = "goldless-2"
 SEMCONV: Final = "1.38.0"
 
 # Spans of curation; an engine call is `chat {model}`.
 CURATE: Final = "curate"
 STAGE: Final = "stage"
 BATCH: Final = "batch"
+
+# Spans of the cascade: a request, and the judgement of one tier's answer inside it.
+WORKFLOW: Final = "invoke_workflow cascade"
+DECIDE: Final = "cascade.decide"
 
 # Attributes of the GenAI conventions.
 OPERATION: Final = "gen_ai.operation.name"
@@ -49,16 +53,44 @@ COST_AMOUNT: Final = "gen_ai.usage.cost.amount"
 COST_CURRENCY: Final = "gen_ai.usage.cost.currency"
 COST_SOURCE: Final = "gen_ai.usage.cost.source"
 
+# The event on a judgement: what the score says of the answer.
+EVALUATION: Final = "gen_ai.evaluation.result"
+EVALUATION_NAME: Final = "gen_ai.evaluation.name"
+EVALUATION_SCORE: Final = "gen_ai.evaluation.score.value"
+EVALUATION_LABEL: Final = "gen_ai.evaluation.score.label"
+EVALUATION_EXPLANATION: Final = "gen_ai.evaluation.explanation"
+WORKFLOW_NAME: Final = "gen_ai.workflow.name"
+
 # Ours.
 QUESTIONS: Final = "goldless.questions"
 READOUT: Final = "goldless.readout"
 STAGE_NAME: Final = "goldless.stage"
 ROWS: Final = "goldless.rows"
 
+# The cascade's. The totals stand on the workflow's span only, for the same reason as the cost on attempts.
+TIER: Final = "cascade.tier"
+OUTCOME: Final = "cascade.outcome"
+CERTIFIED: Final = "cascade.certified"
+QUESTION: Final = "cascade.question"
+SIGNAL: Final = "cascade.signal."
+"""Followed by the signal's name."""
+SCORE: Final = "cascade.score"
+THRESHOLD: Final = "cascade.threshold"
+DECISION: Final = "cascade.decision"
+"""`serve` or `escalate`."""
+REASON: Final = "cascade.reason"
+COST_TOTAL: Final = "cascade.cost.total"
+COST_BASELINE: Final = "cascade.cost.baseline"
+CURRENCY: Final = "cascade.cost.currency"
+
 DURATION: Final = "gen_ai.client.operation.duration"
 TOKENS: Final = "gen_ai.client.token.usage"
 DURATION_BUCKETS: Final = tuple(0.01 * 2**i for i in range(14))
 """Seconds: .01 .02 .04 ... 81.92, as the conventions ask."""
+REQUESTS: Final = "cascade.requests"
+COST: Final = "cascade.cost"
+CONFIDENCE: Final = "cascade.confidence"
+CONFIDENCE_BUCKETS: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 TOKEN_BUCKETS: Final = tuple(float(4**i) for i in range(14))
 
 _API_METERS: Final = "opentelemetry.metrics"
@@ -78,6 +110,14 @@ _tokens = _meter.create_histogram(
     unit="{token}",
     description="Tokens of one call of a model.",
     explicit_bucket_boundaries_advisory=TOKEN_BUCKETS,
+)
+_requests = _meter.create_counter(REQUESTS, unit="{answer}", description="Answers served, by tier and outcome.")
+_cost = _meter.create_counter(COST, unit="{money}", description="Money that attempts took, by tier and currency.")
+_confidence = _meter.create_histogram(
+    CONFIDENCE,
+    unit="1",
+    description="Confidence of the answers served, by tier.",
+    explicit_bucket_boundaries_advisory=CONFIDENCE_BUCKETS,
 )
 
 
@@ -132,6 +172,18 @@ def record_call(seconds: float, tokens: Mapping[str, int], attributes: Mapping[s
     _duration.record(seconds, attributes)
     for kind, count in tokens.items():
         _tokens.record(count, {**attributes, TOKEN_TYPE: kind})
+
+
+def record_served(tier: str, outcome: str, confidence: float | None) -> None:
+    """One answer of a cascade; `confidence` is None where it is unknown."""
+    _requests.add(1, {TIER: tier, OUTCOME: outcome})
+    if confidence is not None:
+        _confidence.record(confidence, {TIER: tier})
+
+
+def record_cost(tier: str, money: float, currency: str) -> None:
+    """What one attempt of a cascade's tier took."""
+    _cost.add(money, {TIER: tier, COST_CURRENCY: currency})
 
 
 def trace_headers() -> dict[str, str]:

@@ -174,11 +174,13 @@ class Decision:
     `logprobs[i]` is the model's own log-probability of option i, in the question's option order,
     over the whole vocabulary where the engine can see it (then `label_mass`, the probability that
     all options got together, is below 1), else over the options alone (`label_mass` is None).
+    `served_by` names the tier that answered, where a cascade did.
     """
 
     logprobs: tuple[float, ...]
     label_mass: float | None
     readout: Readout
+    served_by: str = ""
 
     @property
     def probabilities(self) -> tuple[float, ...]:
@@ -206,21 +208,24 @@ class Decisions:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One generated text. `logprob` is the mean log-probability of its tokens, where known."""
+    """One generated text. `logprob` is the mean log-probability of its tokens, where known, and `deciles`
+    their 0th, 10th, ... 100th percentile (11 numbers, however long the text), empty where unknown."""
 
     text: str
     finish_reason: str = "stop"
     logprob: float | None = None
+    deciles: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What `Engine.generate` returns."""
+    """What `Engine.generate` returns. `served_by` names the tier that answered, where a cascade did."""
 
     samples: tuple[Sample, ...]
     usage: Usage = Usage()
     cost: float | None = None
     latency: float = 0.0
+    served_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import cast
 
 import orjson
@@ -16,7 +15,7 @@ from curator.engines.chat import (
     refused,
     response_format,
 )
-from curator.engines.matching import TokenChance
+from curator.engines.sampled import sample
 from curator.engines.wire import SHAPE_ERRORS, Server, unreadable, usage_of
 from curator.errors import RefusalError, RequestRejectedError
 from curator.types import GenerateRequest, JsonObject, Sample, Usage
@@ -92,8 +91,5 @@ def _sample(choice: ChatChoice) -> Sample:
         return Sample(message.get("refusal") or message.get("content") or "", "refusal")
     logprobs = choice.get("logprobs")
     tokens = (logprobs.get("content") or ()) if logprobs else ()
-    return Sample(message.get("content") or "", choice.get("finish_reason") or "stop", _mean(tokens))
-
-
-def _mean(tokens: Sequence[TokenChance]) -> float | None:
-    return sum(token["logprob"] for token in tokens) / len(tokens) if tokens else None
+    found = [token["logprob"] for token in tokens]
+    return sample(message.get("content") or "", choice.get("finish_reason") or "stop", found)

@@ -24,6 +24,7 @@ from transformers import (
 from curator.engines.gguf import quiet
 from curator.engines.prompt import Prompter
 from curator.engines.readout import common
+from curator.engines.sampled import sample
 from curator.errors import ConfigError, MissingExtraError, WeightsError
 from curator.types import GenerateRequest, JsonObject, Sample, Sampling
 
@@ -289,5 +290,4 @@ def _sample(
     text = prompter.decode(row[:length])
     cut = min((place for stop in sampling.stop if (place := text.find(stop)) >= 0), default=len(text))
     stopped = length < len(row) or cut < len(text)
-    mean = sum(scores[:taken]) / taken if taken else None
-    return Sample(text[:cut], "stop" if stopped else "length", mean), taken
+    return sample(text[:cut], "stop" if stopped else "length", scores[:taken]), taken

@@ -29,6 +29,7 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from curator.engines.guard import Guard, descendants
 from curator.engines.local import NextToken
 from curator.engines.readout import Tokens, together
+from curator.engines.sampled import sample
 from curator.errors import ConfigError, EngineError, RequestRejectedError, ServerError, WeightsError
 from curator.types import GenerateRequest, JsonObject, Sample, Sampling, Usage
 
@@ -198,9 +199,8 @@ def sample_params(sampling: Sampling, count: int, schema: JsonObject | None, end
 
 
 def _sample(output: CompletionOutput) -> Sample:
-    total, taken = output.cumulative_logprob, len(output.token_ids)
-    mean = None if total is None or not taken else total / taken
-    return Sample(output.text, output.finish_reason or "stop", mean)
+    places = zip(output.token_ids, output.logprobs or (), strict=False)
+    return sample(output.text, output.finish_reason or "stop", [found[token].logprob for token, found in places])
 
 
 def _usage(output: RequestOutput) -> Usage:

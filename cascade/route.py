@@ -1,0 +1,187 @@
+"""One request's way through the tiers: ask, judge, escalate, and fall back where the last tier fails."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Generic
+
+from cascade.asking import Asking, Reply
+from cascade.judging import Judged, judge
+from cascade.policy import Rule
+from cascade.probing import failed
+from cascade.routed import Answer, Attempt, Judgement, Outcome, Reason, Routed, Served, total
+from cascade.rulebook import Path
+from cascade.tracing import decide_span, tell_judgement
+from curator.engines.base import Engine
+from curator.engines.readout import together
+from curator.errors import GoldlessError
+from curator.types import Price, Usage
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """One tier: its name in the policy, the engine, and the price of calls whose cost the engine does not tell."""
+
+    name: str
+    engine: Engine
+    price: Price | None = None
+
+    def cost(self, usage: Usage, known: float | None) -> float | None:
+        """Money for `usage`; None where there is no price, or nobody counted the tokens."""
+        if known is not None or self.price is None or not usage.input_tokens + usage.output_tokens:
+            return known
+        return self.price.cost(usage)
+
+
+@dataclass
+class Route(Generic[Answer]):
+    """The state of one request. `paths` says per question which rules are in force; without `fallback` the last
+    tier's failure is raised."""
+
+    tiers: Sequence[Tier]
+    asking: Asking[Answer]
+    paths: Sequence[Path]
+    fallback: bool
+    _attempts: list[Attempt[Answer]] = field(default_factory=list)
+    _served: dict[int, Served[Answer]] = field(default_factory=dict)
+    _answers: dict[tuple[int, int], Judgement[Answer]] = field(default_factory=dict)
+    """(tier, question) -> what was made of its answer."""
+    _failure: GoldlessError | None = None
+    """What the tier asked last failed with."""
+
+    async def run(self) -> Routed[Answer]:
+        """Go up the tiers as long as questions are open.
+
+        Raises: the last tier's error, where it failed and nobody else has an answer.
+        """
+        began = time.perf_counter()
+        last = len(self.tiers) - 1
+        for number in range(last):
+            if due := [place for place in self._open() if self._judges(number, place)]:
+                await self._try(number, due)
+        if open_ := self._open():
+            await self._try(last, open_)
+            await self._close(last)
+        answers = tuple(self._served[place] for place in range(len(self.paths)))
+        return Routed(answers, tuple(self._attempts), time.perf_counter() - began, self._baseline())
+
+    def _open(self) -> list[int]:
+        return [place for place in range(len(self.paths)) if place not in self._served]
+
+    def _judges(self, number: int, place: int) -> bool:
+        return self.paths[place].rule(number) is not None and self._can(number)
+
+    def _can(self, number: int) -> bool:
+        return self.asking.kind in self.tiers[number].engine.capabilities
+
+    async def _try(self, number: int, places: Sequence[int], unjudged: Reason = Reason.LAST) -> None:
+        """Ask one tier, judge what it says, and note both; a failure is noted too."""
+        tier, began = self.tiers[number], time.perf_counter()
+        self._failure = None
+        try:
+            reply = await self.asking.ask(tier.engine, places)
+        except GoldlessError as error:
+            self._fail(number, places, error, time.perf_counter() - began)
+            return
+        pairs = zip(places, reply.answers, strict=True)
+        judged = await together([self._judge(number, place, answer, unjudged) for place, answer in pairs])
+        self._note(number, places, reply, judged, time.perf_counter() - began)
+
+    async def _judge(self, number: int, place: int, answer: Answer | None, unjudged: Reason) -> Judged[Answer]:
+        name, tier = self.asking.names[place], self.tiers[number]
+        if (rule := self.paths[place].rule(number)) is None or unjudged is Reason.RESCUED:
+            return Judged(Judgement(name, answer, Reason.REFUSED if answer is None else unjudged))
+        earlier = self._answers.get((number - 1, place))
+        before = None if earlier is None else earlier.answer
+        with decide_span(tier.name, name) as current:
+            found = await judge(self.asking, place, answer, before, rule, tier.engine)
+            if current is not None:
+                tell_judgement(current, found.judgement)
+        return found
+
+    def _note(
+        self, number: int, places: Sequence[int], reply: Reply[Answer], judged: Sequence[Judged[Answer]], seconds: float
+    ) -> None:
+        tier = self.tiers[number]
+        probes = [probe for one in judged for probe in one.probes]
+        usage = sum((probe.usage for probe in probes), reply.usage)
+        costs = [tier.cost(reply.usage, reply.cost), *(tier.cost(probe.usage, probe.cost) for probe in probes)]
+        judgements = tuple(one.judgement for one in judged)
+        self._attempts.append(Attempt(tier.name, judgements, usage, total(costs), seconds))
+        for place, judgement in zip(places, judgements, strict=True):
+            self._answers[number, place] = judgement
+            if judgement.reason is Reason.REACHED:
+                self._serve(number, place, Outcome.ACCEPTED)
+
+    def _fail(self, number: int, places: Sequence[int], error: GoldlessError, seconds: float) -> None:
+        self._failure = error
+        tier, spent, kind = self.tiers[number], failed(error), type(error).__name__
+        log.debug("tier %s failed: %s", tier.name, error)
+        judgements: tuple[Judgement[Answer], ...] = tuple(
+            Judgement(self.asking.names[place], None, Reason.FAILED) for place in places
+        )
+        self._attempts.append(Attempt(tier.name, judgements, spent.usage, spent.cost, seconds, kind))
+        for place, judgement in zip(places, judgements, strict=True):
+            self._answers[number, place] = judgement
+
+    async def _close(self, last: int) -> None:
+        """Serve what the last tier said; where it failed, the strongest other answer."""
+        failure = self._failure
+        for place in self._open():
+            if failure is None:
+                path, answer = self.paths[place], self._answers[last, place].answer
+                kept = Outcome.TEACHER if path.certificate is not None else Outcome.DIRECT
+                self._serve(last, place, Outcome.REFUSED if answer is None else kept)
+        if failure is not None:
+            await self._rescue(last, failure)
+
+    async def _rescue(self, last: int, failure: GoldlessError) -> None:
+        """Go down the tiers: take an answer that is there, else ask."""
+        for number in reversed(range(last)) if self.fallback else ():
+            fresh = [place for place in self._open() if (number, place) not in self._answers]
+            if fresh and self._can(number):
+                await self._try(number, fresh, Reason.RESCUED)
+            for place in self._open():
+                found = self._answers.get((number, place))
+                if found is not None and found.answer is not None and self.asking.valid(found.answer):
+                    self._serve(number, place, Outcome.FALLBACK)
+        if self._open():
+            raise failure
+        log.warning("tier %s failed, lower tiers answer in its place: %s", self.tiers[last].name, failure)
+
+    def _serve(self, number: int, place: int, outcome: Outcome) -> None:
+        path, judgement, tier = self.paths[place], self._answers[number, place], self.tiers[number]
+        answer, rule = judgement.answer, path.rule(number)
+        confidence, basis = self._confidence(place, judgement, rule)
+        self._served[place] = Served(
+            judgement.question,
+            None if answer is None else self.asking.signed(answer, tier.name),
+            tier.name,
+            outcome,
+            confidence,
+            basis,
+            path.certified and outcome in (Outcome.ACCEPTED, Outcome.TEACHER),
+            path.note,
+        )
+
+    def _confidence(self, place: int, judgement: Judgement[Answer], rule: Rule | None) -> tuple[float, str]:
+        if judgement.answer is None:
+            return math.nan, "raw"
+        if rule is None or math.isnan(judgement.score):
+            return self.asking.raw(place, judgement.answer), "raw"
+        return judgement.score, self.paths[place].confidence_basis(rule, self.tiers[-1].name)
+
+    def _baseline(self) -> float | None:
+        """What the last tier alone costs: known where it was asked everything, else as the certificates expect."""
+        for attempt in self._attempts:
+            whole = len(attempt.judgements) == len(self.paths) and not attempt.error
+            if whole and attempt.tier == self.tiers[-1].name:
+                return attempt.cost
+        certificates = [path.certificate for path in self.paths]
+        return total(None if one is None else one.baseline_cost for one in certificates)

@@ -1,0 +1,141 @@
+"""Which rules of a policy may be used for a question. Whatever is not certified goes to the last tier."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, Literal
+
+from cascade.fingerprint import identity_text
+from cascade.policy import VERSION, Certificate, Policy, QuestionPolicy, Rule, Verdict
+from cascade.signals import parse_signal
+from curator.engines.base import EngineIdentity
+from curator.errors import ConfigError
+
+Uncertified = Literal["teacher", "rules", "refuse"]
+"""What to do with a question that no certificate covers: ask the last tier alone; use its rules all the same, unless
+its verdict is BLOCK (to try a policy out); or refuse the request."""
+
+EXPIRED: Final = "the policy has expired"
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """The way of one question: per tier but the last the rule that judges it, None where the tier is not asked.
+    `certified` is whether the certificate covers this way, `note` why not."""
+
+    rules: tuple[Rule | None, ...]
+    certificate: Certificate | None
+    certified: bool
+    note: str = ""
+
+    def rule(self, tier: int) -> Rule | None:
+        return self.rules[tier] if tier < len(self.rules) else None
+
+    def confidence_basis(self, rule: Rule, teacher: str) -> str:
+        """What a score of `rule` rests on."""
+        if not rule.scorer.knots or self.certificate is None:
+            return "raw"
+        if self.certificate.basis == "vs_truth":
+            return f"audited({self.certificate.rows})"
+        return f"reference:{teacher}"
+
+
+class Rulebook:
+    """The rules of `policy` by fingerprint.
+
+    Raises: ConfigError for a policy that is expired, of a newer version, or has rules that no tier or signal fits.
+    """
+
+    def __init__(self, policy: Policy, uncertified: Uncertified) -> None:
+        self._check(policy)
+        self.policy = policy
+        self._uncertified = uncertified
+        self._names = [tier.name for tier in policy.tiers]
+        self._known = {entry.fingerprint: self._rules(entry) for entry in policy.questions}
+        self._by_name = {entry.name for entry in policy.questions}
+
+    def path(self, name: str, fingerprint: str) -> Path:
+        """The way of the question with this fingerprint.
+
+        Raises: ConfigError where it is not certified and that is to be refused.
+        """
+        found = self._known.get(fingerprint)
+        note = self._unknown(name) if found is None else _doubt(found[0].certificate)
+        if self.expired:
+            note = EXPIRED
+        if found is not None and not note:
+            return Path(found[1], found[0].certificate, certified=True)
+        if self._uncertified == "refuse":
+            raise ConfigError(f"question {name!r} is not certified: {note}", hint="certify it, or ask the teacher")
+        blocked = found is None or self.expired or found[0].certificate.verdict is Verdict.BLOCK
+        if found is not None and self._uncertified == "rules" and not blocked:
+            return Path(found[1], found[0].certificate, certified=False, note=note)
+        return Path((None,) * (len(self._names) - 1), None, certified=False, note=note)
+
+    @property
+    def expired(self) -> bool:
+        """Whether the policy's time is over."""
+        return _is_past(self.policy.expires)
+
+    def _unknown(self, name: str) -> str:
+        if name in self._by_name:
+            return "its wording, options, examples or models are not those that were certified"
+        return "the policy does not know it"
+
+    def _check(self, policy: Policy) -> None:
+        if policy.version > VERSION:
+            raise ConfigError(f"the policy has version {policy.version}, newer than {VERSION}", hint="update goldless")
+        if _is_past(policy.expires):
+            raise ConfigError(f"{EXPIRED}: it was valid until {policy.expires}", hint="certify again")
+        if not policy.tiers:
+            raise ConfigError("the policy has no tiers", hint="certify again")
+
+    def _rules(self, entry: QuestionPolicy) -> tuple[QuestionPolicy, tuple[Rule | None, ...]]:
+        rules = {rule.tier: rule for rule in entry.rules}
+        if wrong := set(rules) - set(self._names[:-1]):
+            raise ConfigError(
+                f"question {entry.name!r} has a rule for {sorted(wrong)[0]!r}, which is no tier below the last",
+                hint=f"tiers: {', '.join(self._names)}",
+            )
+        used = {name: rule for name, rule in rules.items() if rule.threshold is not None}
+        for rule in used.values():
+            for signal in rule.scorer.signals:
+                parse_signal(signal)
+        return entry, tuple(used.get(name) for name in self._names[:-1])
+
+
+def check_tiers(policy: Policy, tiers: Mapping[str, EngineIdentity]) -> None:
+    """Raises: ConfigError where the tiers are not the ones that the policy was made with, in that order."""
+    wanted = [tier.name for tier in policy.tiers]
+    if list(tiers) != wanted:
+        raise ConfigError(
+            f"the policy's tiers are {', '.join(wanted)}, given are {', '.join(tiers) or 'none'}",
+            hint="give these tiers in this order, the cheapest first",
+        )
+    for tier in policy.tiers:
+        found = identity_text(tiers[tier.name])
+        if found != tier.identity:
+            raise ConfigError(
+                f"tier {tier.name!r} is {found}, the policy was made with {tier.identity}",
+                hint="a certificate holds for the models that it was made with: use those, or certify again",
+            )
+
+
+def identities(policy: Policy) -> Sequence[str]:
+    """Who answers, the cheapest first: what fingerprints are made with."""
+    return [tier.identity for tier in policy.tiers]
+
+
+def _doubt(certificate: Certificate) -> str:
+    """Why a certificate covers nothing; empty where it does."""
+    if certificate.verdict is Verdict.PASS:
+        return ""
+    return f"its verdict is {certificate.verdict}: {certificate.reason}"
+
+
+def _is_past(moment: datetime | None) -> bool:
+    if moment is None:
+        return False
+    return datetime.now(UTC) >= (moment if moment.tzinfo else moment.replace(tzinfo=UTC))
