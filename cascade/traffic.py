@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from cascade.fingerprint import pinned
 from curator.engines.base import EngineIdentity, request_key
 from curator.types import Completion, DecideRequest, Decisions, GenerateRequest
 
@@ -75,7 +76,8 @@ def keyed(record: TrafficRecord) -> TrafficRecord:
 def _key(item: TierAnswer, request: Request) -> str:
     if isinstance(request, DecideRequest):
         asked = tuple(question for question in request.questions if question.name in item.questions)
-        request = replace(request, questions=asked)
+        # A tier that is asked for some of the questions sees them in the turn order that all of them had.
+        request = request if asked == request.questions else replace(pinned(request), questions=asked)
     return request_key(item.engine, request)
 
 
