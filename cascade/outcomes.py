@@ -106,3 +106,21 @@ def spent(table: Floats, tier: Ints) -> Floats:
     """Money or seconds (n,) of all tiers up to the one that answers: drafts are paid on escalation too."""
     result: Floats = np.cumsum(table, axis=1)[np.arange(len(table)), tier]
     return result
+
+
+def differ(outcomes: Outcomes, tolerance: int = 0) -> Floats:
+    """1 (n, t) where a tier's answer is not the last tier's, else 0; label-free. No answer of either is a difference.
+
+    `tolerance` is for scores, whose answers are ordered: how many levels an answer may be off.
+    Raises: InputError where the last tier never answered.
+    """
+    teacher = outcomes.answers[:, -1:]
+    if not (teacher != NO_ANSWER).any():
+        raise InputError(
+            f"{outcomes.tiers[-1]} has no answers, so nothing can be compared with it",
+            hint="ask it first, or certify against the truth (basis vs_truth) where that is known",
+        )
+    off = (np.abs(outcomes.answers - teacher) > tolerance) | (outcomes.answers == NO_ANSWER) | (teacher == NO_ANSWER)
+    result: Floats = off.astype(np.float64)
+    result[:, -1] = 0.0
+    return result

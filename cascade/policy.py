@@ -73,7 +73,8 @@ class Certificate(_Frozen):
 
     `basis` is `vs_teacher` (the share of answers that differ from the last tier's) or `vs_truth` (the share of wrong
     ones, from audited rows). With probability 1 - `delta` over the `rows` that tested it, the risk is at most `bound`.
-    Shares are by tier; money and seconds are per query, None where a price or a time is unknown.
+    Shares are by tier; money and seconds are per query, None where a price or a time is unknown. `notes` say what was
+    skipped, and what was never seen.
     """
 
     basis: Literal["vs_teacher", "vs_truth"]
@@ -89,6 +90,7 @@ class Certificate(_Frozen):
     baseline_cost: Money | None = None
     latency: Money | None = None
     baseline_latency: Money | None = None
+    notes: tuple[str, ...] = ()
 
 
 class QuestionPolicy(_Frozen):
