@@ -17,7 +17,7 @@ import numpy as np
 
 from cascade.costs import Expected, Worth, expect, worth
 from cascade.outcomes import NO_ANSWER, Outcomes, differ, serve, served
-from cascade.path import Path, best_path
+from cascade.path import Path, best_path, fallbacks
 from cascade.policy import Certificate, QuestionPolicy, Rule, Scorer, Verdict
 from cascade.risk import bound, fixed_sequence, lower_bound, p_value, rows_for, rows_needed
 from cascade.scoring import FEWEST, answered, choose, score_table
@@ -102,7 +102,11 @@ def certify(
         Rule(tier=name, scorer=one or _unused(outcomes), threshold=float(value) if np.isfinite(value) else None)
         for name, one, value in zip(outcomes.tiers[:-1], scorers, thresholds, strict=True)
     )
-    return QuestionPolicy(name=asked.name, fingerprint=asked.fingerprint, rules=rules, certificate=certificate)
+    known = score_table(outcomes.take(case.learn), scorers)
+    back = [tuple(float(v) if np.isfinite(v) else None for v in step) for step in fallbacks(path, thresholds, known)]
+    return QuestionPolicy(
+        name=asked.name, fingerprint=asked.fingerprint, rules=rules, certificate=certificate, path=tuple(back)
+    )
 
 
 def _case(outcomes: Outcomes, settings: CertifySettings, chance: Floats | None) -> _Case:

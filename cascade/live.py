@@ -1,13 +1,11 @@
 """Live risk: is what a certificate promised still true of the traffic that is served now?
 
-A small share of the *accepted* answers (those of any tier but the last) also goes to the teacher, off the request path.
-Which ones is a coin's choice, so the disagreements found, each weighted by 1 / p, estimate the served risk without
-bias. A test that may be looked at after every query (`cascade.sequential`) raises an alarm where the risk is above
-alpha; then the thresholds move one vector down the certified path, and at its end every query goes to the teacher.
-They never move back: that takes a new certificate. Pure: no clock, no files, no model.
+A share of the *accepted* answers (those of any tier but the last) also goes to the teacher. A coin chooses them, so the
+disagreements, each weighted by 1 / p, estimate the served risk without bias. A test that may be looked at after every
+query (`cascade.sequential`) raises an alarm where the risk is above alpha; then the thresholds move one vector down the
+certified path, at whose end all goes to the teacher. Only a new certificate brings them back. No clock, file or model.
 
-    live = LiveRisk(question_policy, LiveSettings(share=0.05))
-    audit = live.serve("query-17", tier="small", score=0.91, time=now)   # None: nothing to do
+    audit = live.serve("query-17", tier="small", score=0.91, time=now)
     if audit is not None:
         live.settle(audit, disagreed=teacher_answer != served_answer)
 """
@@ -25,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cascade.policy import QuestionPolicy
 from cascade.sequential import RATIOS, Bets, DriftTest, risk_bounds
-from curator.errors import InputError
+from curator.errors import ConfigError, InputError
 
 MOST_PENDING: Final = 1024
 """Audits that may be on their way per question. Beyond them the oldest counts as lost."""
@@ -50,12 +48,14 @@ class AuditRecord:
 
 class LiveSettings(BaseModel):
     """`share` of the accepted answers is audited, at least; false alarms have a probability of at most `delta` per
-    vector of thresholds, for all time, and the estimate's interval one of at most `delta` to be wrong, ever."""
+    vector of thresholds, for all time, and the estimate's interval one of at most `delta` to be wrong, ever. `alpha` is
+    the share of answers unlike the teacher's that is allowed; a certificate `vs_teacher` says it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     share: Share = 0.05
     delta: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    alpha: Share | None = None
 
 
 class Alarm(BaseModel):
@@ -103,9 +103,8 @@ class LiveState(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """The served risk: the share of queries whose answer the teacher would not have given. `low` and `high` hold at
-    all times at once with probability 1 - delta; audits on their way or lost count as either in them. `evidence` is
-    the drift test's e-value: an alarm is raised at 1 / delta."""
+    """The share of queries whose answer the teacher would not have given. `low` and `high` hold at all times at once
+    with probability 1 - delta; audits on their way or lost count as either. An alarm comes at `evidence` 1 / delta."""
 
     risk: float
     low: float
@@ -118,8 +117,8 @@ class Estimate:
 
 @dataclass(slots=True)
 class _Wait:
-    """An audit that the test waits for: whether it still may be answered, with which probability it was drawn if it
-    found a disagreement, and how many queries without an audit came after it."""
+    """An audit that the test waits for; `disagreed` is the probability with which it was drawn if it found a
+    disagreement, `quiet` how many queries without an audit came after it."""
 
     open: bool = True
     disagreed: float | None = None
@@ -127,13 +126,13 @@ class _Wait:
 
 
 class LiveRisk:
-    """Single owner: one per question and process, called from one thread, since the order of queries counts. Several
-    processes keep one each, at delta divided by their number where one bound is to hold for all of them.
+    """Single owner: one per question and process, called from one thread, since the order of queries counts. Of n
+    processes each keeps one, at delta / n where one bound is to hold for all.
 
     `state` continues where another process stopped; audits that were on their way then are lost, which never raises
     an alarm, and widens the interval. With another `share` the counts begin anew, and the level stays; with another
     certificate everything begins anew.
-    Raises: ConfigError where the policy's alpha is 0; InputError for the state of another question.
+    Raises: ConfigError without an alpha above 0; InputError for the state of another question.
     """
 
     def __init__(
@@ -146,10 +145,10 @@ class LiveRisk:
     ) -> None:
         self.policy = policy
         self.settings = settings or LiveSettings()
-        self.bets = Bets.at(policy.certificate.alpha, self.settings.share)
+        self.bets = Bets.at(_alpha(policy, self.settings), self.settings.share)
         self._coin = coin or random.Random()
         self._ladder = ladder(policy)
-        self._certificate = digest(policy)
+        self._certificate = _digest(policy)
         self.level = 0
         self.alarms: tuple[Alarm, ...] = ()
         self._begin()
@@ -203,14 +202,13 @@ class LiveRisk:
     ) -> AuditRecord | None:
         """One query was answered by `tier`, with `score`. Returns an audit where the coin falls so: ask the teacher,
         then `settle`. `probability` has this answer audited more often than `share`, never less.
-
         Raises: InputError for such a probability, or for the id of a query whose audit is on its way.
         """
         chance = self.settings.share if probability is None else probability
         if not self.settings.share <= chance <= 1:
             raise InputError(f"the audit probability {chance} is not in [share, 1]", hint=f"at least {self.bets.share}")
         if query_id in self._waiting:
-            raise InputError(f"the query id {query_id!r} is not unique: its audit is still on its way")
+            raise InputError(f"the query id {query_id!r} is not unique: its audit is on its way")
         accepted = any(rule.tier == tier for rule in self.policy.rules)
         self.counts.queries += 1
         self.counts.accepted += accepted
@@ -226,8 +224,8 @@ class LiveRisk:
         return AuditRecord(query_id, self.policy.fingerprint, tier, score, chance, time)
 
     def settle(self, audit: AuditRecord, disagreed: bool | None) -> AuditRecord:
-        """The teacher's answer to an audit; None where it gave none, then the audit is lost. One that is not waited
-        for any more, since the thresholds moved, changes nothing. Returns the record with its outcome."""
+        """The teacher's answer to an audit; None where it gave none, then the audit is lost. One from before the
+        thresholds moved changes nothing. Returns the record with its outcome."""
         wait = self._waiting.get(audit.query_id)
         if wait is not None and wait.open:
             wait.open = False
@@ -255,7 +253,7 @@ class LiveRisk:
         return Estimate(min(risk, 1.0), low, high, now.queries, now.settled, lost, self._test.value)
 
     def _pass(self) -> None:
-        """A query without an audit: it waits behind the audits before it, as the test goes by the order of serving."""
+        """A query without an audit: it waits behind the audits before it, for the test goes by the order of serving."""
         if self._waiting:
             next(reversed(self._waiting.values())).quiet += 1
         else:
@@ -280,6 +278,17 @@ class LiveRisk:
         self._begin()
 
 
+def _alpha(policy: QuestionPolicy, settings: LiveSettings) -> float:
+    if settings.alpha is not None:
+        return settings.alpha
+    if policy.certificate.basis == "vs_truth":
+        raise ConfigError(
+            f"{policy.name} is certified against the truth, and audits compare with the teacher",
+            hint="set alpha, the share of answers unlike the teacher's that is allowed",
+        )
+    return policy.certificate.alpha
+
+
 def ladder(policy: QuestionPolicy) -> tuple[Thresholds, ...]:
     """The thresholds by level: the policy's own, those more conservative ones that were certified with them, and
     last none at all, which sends every query to the teacher."""
@@ -287,6 +296,5 @@ def ladder(policy: QuestionPolicy) -> tuple[Thresholds, ...]:
     return (own, *policy.path, (None,) * len(policy.rules))
 
 
-def digest(policy: QuestionPolicy) -> str:
-    """Hash (hex, 128 bit) of one question's rules, certificate and path."""
+def _digest(policy: QuestionPolicy) -> str:
     return hashlib.blake2b(policy.model_dump_json().encode(), digest_size=16).hexdigest()

@@ -113,3 +113,20 @@ def _notches(scores: Floats) -> Floats:
     known = scores[~np.isnan(scores)]
     found: Floats = np.unique(np.quantile(known, np.linspace(0.0, 1.0, NOTCHES + 1), method="lower"))[::-1]
     return found
+
+
+def fallbacks(path: Path, thresholds: Floats, scores: Floats) -> list[Floats]:
+    """Steps of the path before the one with `thresholds`, from it back towards "all to the last tier": each serves at
+    most half as much of the scored rows (n, t - 1) before the last tier as the one before, and something still.
+
+    All steps before one that passed the test have passed it too, so they are certified with it.
+    """
+    at = int(np.flatnonzero((path.thresholds == thresholds).all(axis=1))[0])
+    share = [float((serve(scores, step) < scores.shape[1]).mean()) for step in path.thresholds[: at + 1]]
+    found: list[Floats] = []
+    left = share[at]
+    for step in reversed(range(at)):
+        if 0 < share[step] <= left / 2:
+            found.append(path.thresholds[step])
+            left = share[step]
+    return found

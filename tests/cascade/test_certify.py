@@ -201,3 +201,17 @@ def test_the_truth_must_be_known_somewhere() -> None:
 def test_settings_out_of_range(name: str, value: float) -> None:
     with pytest.raises(ConfigError, match=name):
         CertifySettings(**{name: value})
+
+
+def test_the_fallbacks_are_certified_with_the_rules() -> None:
+    """What live risk tightens to: a share of the served answers, and a lower risk."""
+    made, fresh = certify(world(2000), ASKED, CertifySettings(alpha=0.1)), world(20_000, seed=9)
+    assert len(made.path) >= 2
+    risks = []
+    for (limit,) in ((made.rules[0].threshold,), *made.path):
+        rule = made.rules[0].model_copy(update={"threshold": limit})
+        tier = route(made.model_copy(update={"rules": (rule,)}), fresh)
+        risks.append(float(served(differ(fresh), tier).mean()))
+    assert risks[0] <= 0.1
+    assert risks == sorted(risks, reverse=True)
+    assert certify(world(20), ASKED).path == ()

@@ -213,6 +213,14 @@ def test_another_share_counts_anew_and_stays_tight() -> None:
     assert again.alarms == live.alarms
 
 
+def test_a_certificate_against_the_truth_needs_an_alpha_of_its_own() -> None:
+    found = policy()
+    truth = found.model_copy(update={"certificate": found.certificate.model_copy(update={"basis": "vs_truth"})})
+    with pytest.raises(ConfigError, match="certified against the truth"):
+        watch(truth)
+    assert watch(truth, LiveSettings(alpha=0.2)).bets.alpha == 0.2
+
+
 def test_a_risk_of_nothing_cannot_be_watched() -> None:
     with pytest.raises(ConfigError, match="alpha is 0"):
         watch(policy(alpha=0.0))

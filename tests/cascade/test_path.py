@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from recorded_world import PRICES, world
 
 from cascade.outcomes import differ, serve, served
-from cascade.path import best_path, promised
+from cascade.path import best_path, fallbacks, promised
 
 TEST = (1000, 0.1, 0.1)
 
@@ -51,3 +53,16 @@ def test_without_a_score_there_is_one_step() -> None:
     assert path.thresholds.tolist() == [[np.inf]]
     assert path.active.tolist() == [False, True]
     assert path.cost.tolist() == [1.0]
+
+
+def test_fallbacks_lie_before_the_step_and_serve_ever_less() -> None:
+    outcomes = world(2000, tiers=3)
+    scores = outcomes.signals["top_probability"][:, :2]
+    path = best_path(scores, differ(outcomes), np.array(PRICES), TEST)
+    chosen = path.thresholds[90]
+    back = fallbacks(path, chosen, scores)
+    shares = [float((serve(scores, step) < 2).mean()) for step in (chosen, *back)]
+    assert len(back) >= 2
+    assert all(0 < after <= before / 2 for before, after in pairwise(shares))
+    assert all((step >= chosen).all() for step in back)
+    assert fallbacks(path, path.thresholds[0], scores) == []
