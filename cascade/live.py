@@ -163,10 +163,8 @@ class LiveRisk:
 
     def _go_on(self, state: LiveState) -> None:
         if state.question != self.policy.fingerprint:
-            raise InputError(
-                f"the live state is of the question {state.question}, the policy of {self.policy.fingerprint}",
-                hint="begin without a state",
-            )
+            about = f"the live state is of the question {state.question}, the policy of {self.policy.fingerprint}"
+            raise InputError(about, hint="begin without a state")
         if state.certificate == self._certificate:
             self.level, self.alarms = state.level, state.alarms
             if state.share == self.settings.share:
