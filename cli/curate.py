@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import aclosing
 from functools import partial
 from itertools import chain, islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -27,6 +28,13 @@ if TYPE_CHECKING:
 Job = Callable[..., Awaitable["Curation[BaseModel]"]]
 """`curator.curate`, or a method that takes and returns the same."""
 
+Limit = Annotated[int | None, typer.Option("--limit", "-n", min=1, help="Label only the first so many documents.")]
+Ingest = Annotated[bool, typer.Option("--ingest/--no-ingest", help="Whether to read the settings' source first.")]
+LessonFile = Annotated[
+    Path | None,
+    typer.Option("--lesson", help="Write what was learned about the model: taught:FILE then answers as the labels do."),
+]
+
 GO_ON = "what was answered is kept; the same command goes on from there"
 
 
@@ -42,15 +50,12 @@ def register(app: typer.Typer) -> None:
 
 def curate(
     session: Session,
-    limit: Annotated[
-        int | None, typer.Option("--limit", "-n", min=1, help="Label only the first so many documents.")
-    ] = None,
+    limit: Limit = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what it would take: calls, tokens, time, money.")
     ] = False,
-    ingest: Annotated[
-        bool, typer.Option("--ingest/--no-ingest", help="Whether to read the settings' source first.")
-    ] = True,
+    ingest: Ingest = True,
+    lesson: LessonFile = None,
 ) -> None:
     """Label every document, estimate how far each label can be trusted, and freeze a training set.
 
@@ -62,16 +67,22 @@ def curate(
     task = session.task()
     if dry_run:
         return say_what_it_takes(session, task, limit)
-    return carry_out(session, task, job, limit, ingest)
+    return carry_out(session, job, limit, ingest, lesson)
 
 
-def carry_out(session: Session, task: Task[BaseModel], job: Job, limit: int | None, ingest: bool) -> None:
+def carry_out(session: Session, job: Job, limit: int | None, ingest: bool, lesson: Path | None) -> None:
     """Run `job` with progress shown, and report what came out.
 
     Raises: typer.Exit if some rows failed.
     """
+    task = session.task()
     with session.out.guarded():
         result = _run(session, task, job, limit, ingest)
+        if lesson is not None:
+            from curator.taught import lesson_of
+
+            lesson_of(result.learned).save(lesson, session.engine_settings().spec)
+            session.out.say(f"the lesson is in {lesson}: connect taught:{lesson}")
     _report(session.out, result, session.engine_settings().currency)
     if result.progress.failed:
         raise typer.Exit(Exit.PARTIAL)
@@ -127,6 +138,7 @@ def _plan(session: Session, limit: int | None) -> Plan:
         long_text=session.engine_settings().long_text,
         limit=limit,
         probes=settings.prior.probes,
+        shares=settings.prior.shares,
         denoising=denoising_of(settings.denoise),
         reference=engine_of(reference, settings.budget) if reference else None,
         reference_rows=reference.rows if reference else 200,

@@ -30,10 +30,11 @@ def say_what_it_takes(session: Session, task: Task[BaseModel], limit: int | None
     given = session.engine_settings()
     store = session.store() if session.location.exists() else None
     documents, screened = _documents(session, store)
+    probes = _probes(session, task, store)
 
     async def count() -> Projection:
         async with aclosing(engine_of(given)) as engine:
-            return await project(task, engine, _head(documents, limit), store, price_of(given))
+            return await project(task, engine, _head(documents, limit), store, price_of(given), probes)
 
     with session.out.guarded():
         found = anyio.run(count)
@@ -65,6 +66,17 @@ def _documents(session: Session, store: Store | None) -> tuple[Iterator[Sequence
         key = screening_of(session.settings, session.config.parent).key
         return store.documents(kept_by=key), store.judged(key) == total
     return source_of(session.settings, session.config.parent).batches(), False
+
+
+def _probes(session: Session, task: Task[BaseModel], store: Store | None) -> Sequence[Document]:
+    """The texts without content that would be asked about: those of the store's documents, else as many of a usual
+    length."""
+    from cli.build import screening_of
+    from curator.probes import make_probes
+
+    count = session.settings.prior.probes if task.closed else 0
+    made = make_probes(store, screening_of(session.settings, session.config.parent).key, count) if store else []
+    return made or [Document(str(place), f"{place} " * 50) for place in range(count)]
 
 
 def _head(batches: Iterator[Sequence[Document]], limit: int | None) -> Iterator[Sequence[Document]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from cli.curate import carry_out
+from cli.curate import Ingest, LessonFile, Limit, carry_out
 from cli.session import Session, command
 
 if TYPE_CHECKING:
@@ -43,12 +43,9 @@ def improve(
     ] = "zero_shot",
     longest: Annotated[int, typer.Option(min=1, help="Characters of the longest text shown as an example.")] = 600,
     seed: Annotated[int, typer.Option(help="Draws the examples.")] = 0,
-    limit: Annotated[
-        int | None, typer.Option("--limit", "-n", min=1, help="Label only the first so many documents.")
-    ] = None,
-    ingest: Annotated[
-        bool, typer.Option("--ingest/--no-ingest", help="Whether to read the settings' source first.")
-    ] = True,
+    limit: Limit = None,
+    ingest: Ingest = True,
+    lesson: LessonFile = None,
 ) -> None:
     """Label in rounds: the surest answers of each become examples for the next. No gold labels needed.
 
@@ -66,7 +63,7 @@ def improve(
     chosen = Rounds(rounds, Chooser(examples, longest, seed), start)
     chosen = replace(chosen, solved=replace(chosen.solved, count=solved, seed=seed))
     chosen = replace(chosen, retrieval=_retrieval(shortlist, encoder))
-    carry_out(session, session.task(), partial(method, rounds=chosen), limit, ingest)
+    carry_out(session, partial(method, rounds=chosen), limit, ingest, lesson)
 
 
 def _retrieval(shortlist: int | None, encoder: str | None) -> Retrieval | Literal["auto"] | None:

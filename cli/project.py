@@ -80,7 +80,8 @@ exact = true
 # threshold = 0.8
 
 [prior]                         # how often each class occurs, where that is far from equally often
-# probes = 64                   # ask about so many texts without content too, and estimate it from there
+# probes = 128                  # ask about so many texts without content too, and estimate it from there
+# shares = { label = { spam = 0.13 } }  # where you know it; labels that are left out share what is left
 
 # [denoise]                     # a label is corrected by what the model says of texts like it: better labels and
                                 # truer confidences; needs pip install 'goldless[denoise]'

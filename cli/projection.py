@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from curator.engines.base import render_messages, request_key
@@ -48,15 +48,16 @@ async def project(
     documents: Iterator[Sequence[Document]],
     store: Store | None,
     price: Price | None,
+    probes: Sequence[Document] = (),
 ) -> Projection:
-    """Count what labelling `documents` would take.
+    """Count what labelling `documents` would take, and asking about the texts without content beside them.
 
     Every prompt is made and looked up in the store; tokens are counted on the first few that would
     have to be sent.
     """
-    seen = answered = calls = 0
+    seen, answered, calls = -len(probes), 0, 0
     sample: list[DecideRequest | GenerateRequest] = []
-    for batch in documents:
+    for batch in chain(documents, [probes]):
         asked = [request for document in batch for _, request in requests_of(task, document)]
         keys = [request_key(engine.identity, request) for request in asked]
         known = store.known(keys) if store else {}

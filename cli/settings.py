@@ -208,9 +208,12 @@ class DedupSettings(Table):
 
 
 class PriorSettings(Table):
-    """How often the classes occur. `probes` texts without content are asked about to estimate it; 0 is none."""
+    """How often the classes occur. `probes` texts without content are asked about to estimate it; 0 is none. `shares`
+    says it where you know it, per field and label: `shares = { label = { spam = 0.13 } }`; labels that are left out
+    share what is left."""
 
     probes: NonNegativeInt = 0
+    shares: dict[str, dict[str, float]] = Field(default_factory=dict)
 
 
 class DenoiseSettings(Table):

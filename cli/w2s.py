@@ -12,16 +12,20 @@ import typer
 from cli.evaluate import id_column, keep_inputs
 from cli.session import Session, command
 from cli.w2s_corpus import LABELS, Corpus, check_names, closed_field, pairs
+from curator.errors import InputError
 
 if TYPE_CHECKING:
     from curator.engines.encoder import Encoder
     from curator.methods.experiment import Exam, Found, Scorer
+    from curator.methods.knowledge_free import Few
     from curator.methods.students import Pool, Student
     from curator.methods.weak_to_strong import Recipe
     from curator.types import Question, Template
 
 SMALL = "wheel:smollm2-135m"
-ARMS = ("naive", "filtered", "random")
+FEW = "few"
+"""What `--save` calls the student that went on with all gold rows of `--few`."""
+ARMS = ("naive", "filtered", "random", FEW)
 
 
 class Loss(StrEnum):
@@ -64,6 +68,12 @@ def w2s(
     ] = None,
     gold: Annotated[
         str | None, typer.Option("--gold", help="Right values, for evaluation only: JSONL, CSV or Parquet.")
+    ] = None,
+    few: Annotated[
+        str | None,
+        typer.Option(
+            "--few", help="Right values that may be learnt from: students go on with them. JSONL, CSV, Parquet."
+        ),
     ] = None,
     field: Annotated[str | None, typer.Option("--field", "-f", help="Which field, if there are several.")] = None,
     loss: Annotated[
@@ -109,7 +119,8 @@ def w2s(
     Compares the teachers by the misfit of their students, chooses one, and trains three arms on it: all its labels, the
     selected ones, and as many random ones. Features are computed once and cached.
     Gold is read for the accuracies alone and changes no student. Without it there are none: misfit, agreement and the
-    chosen teacher are shown.
+    chosen teacher are shown. Only the rows of --few are learnt from: students of them alone, and students of the weak
+    labels that go on with them.
     """
     from curator.methods.small_selection import Choice
     from curator.methods.weak_to_strong import Recipe
@@ -119,15 +130,18 @@ def w2s(
     kept = pairs("--save", save or [])
     check_names("--saw", seen, named)
     check_names("--save", kept, ARMS)
-    keep_inputs(out, [path for path in (gold, *named.values()) if path])
+    if FEW in kept and few is None:
+        raise InputError("--save few=FOLDER without --few", hint="give the gold rows to learn from: --few FILE")
+    keep_inputs(out, [path for path in (gold, few, *named.values()) if path])
     losses = tuple(LossSettings(one.value) for one in dict.fromkeys(loss or [Loss.XENT]))
     recipe = Recipe(losses, tuple(range(seeds)), Choice(share, balance, weighted))
     corpus = Corpus.read(session, closed_field(session.task(), field), named, seen, limit)
     with session.out.guarded():
         reading = _Reading.of(corpus, student)
-        found = _experiment(corpus, recipe, reading, _Asked(select, scorer, estimate, held))
+        known = _known(session, corpus, few) if few else None
+        found = _experiment(corpus, recipe, reading, _Asked(select, scorer, estimate, held), known)
         for arm, folder in kept.items():
-            reading.keep(next(one for one in found.students if one.arm == arm), Path(folder))
+            reading.keep(_student(found, arm), Path(folder))
             session.out.say(f"the {arm} student is head:{folder}")
     exam = _examine(session, corpus, found, gold) if gold else None
     _show(session, found, exam, out)
@@ -165,17 +179,43 @@ class _Reading:
         keep(student, folder, self.encoder, self.question, self.template)
 
 
-def _experiment(corpus: Corpus, recipe: Recipe, reading: _Reading, asked: _Asked) -> Found:
-    from curator.methods.experiment import run
+def _student(found: Found, arm: str) -> Student:
+    """The first of an arm's students, or the one that went on with the most gold."""
+    if arm == FEW:
+        return found.students[-1]
+    return next(one for one in found.students if one.arm == arm)
+
+
+def _known(session: Session, corpus: Corpus, few: str) -> Few:
+    """The gold rows that may be learnt from."""
+    import numpy as np
+
+    from curator.evaluation.answers import read_gold
+    from curator.methods.knowledge_free import Few
+    from curator.methods.teachers import right_options
+
+    ids = tuple(corpus.texts)
+    options = right_options(read_gold(few, corpus.field, id_column=id_column(session)).values, ids, corpus.field)
+    rows = np.flatnonzero(options >= 0)
+    if not len(rows):
+        raise InputError(f"no row of {few} is a labelled document", hint="its ids must be those of the store")
+    return Few(rows, options[rows])
+
+
+def _experiment(corpus: Corpus, recipe: Recipe, reading: _Reading, asked: _Asked, few: Few | None) -> Found:
+    from curator.methods.experiment import further, run
     from curator.methods.students import Pool, encode, held_out
 
     ids = tuple(corpus.texts)
     held = held_out(ids, asked.held)
+    if few is not None:
+        held[few.rows] = False
     # Too few rows are found before they are encoded.
     Pool.check(held)
     features = encode(list(corpus.texts.values()), reading.encoder, reading.question, reading.template)
     pool = Pool(ids, features, reading.question.labels, held)
-    return run(pool, corpus.teachers, recipe, _scorer(corpus, pool, asked), asked.estimate)
+    found = run(pool, corpus.teachers, recipe, _scorer(corpus, pool, asked), asked.estimate)
+    return further(found, few) if few else found
 
 
 def _scorer(corpus: Corpus, pool: Pool, asked: _Asked) -> Scorer:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import accumulate
 from typing import Generic
@@ -42,7 +42,8 @@ MIN_CHECKED = 20
 class Answers(Generic[Output]):
     """One engine's answers to a task under one prompting, as the store has them, for the documents that
     `kept_by` keeps. The answers to closed fields under `earlier` promptings count as much: their views
-    stand before those of the last. `probes` is how many texts without content were asked about too."""
+    stand before those of the last. `probes` is how many texts without content were asked about too; `priors`
+    holds the class prior of the fields of which somebody knows it."""
 
     task: Task[Output]
     store: Store
@@ -51,6 +52,7 @@ class Answers(Generic[Output]):
     prompting: Prompting = PLAIN
     earlier: tuple[Prompting, ...] = ()
     probes: int = 0
+    priors: Mapping[str, PriorEstimate] = field(default_factory=dict)
 
     def then(self, prompting: Prompting) -> Answers[Output]:
         """The answers of one more round."""
@@ -104,6 +106,14 @@ class Answers(Generic[Output]):
         return {one.annotation_id(self.task, self.identity): one.shots for one in found}
 
 
+@dataclass(frozen=True)
+class Learned(Generic[Output]):
+    """The answers of the last round, and what was learned from all rounds."""
+
+    answers: Answers[Output]
+    labeler: Labeler
+
+
 def learn(
     answers: Answers[Output],
     reference: EngineIdentity | None = None,
@@ -120,13 +130,14 @@ def learn(
     correlations = vote_correlations(task, answers.samples(), answers.documents) if task.sampled else {}
     if not task.closed:
         return Labeler({}, correlations=correlations)
-    labeler = fit(task, answers.pages(), answers.documents, rounds=answers.rounds)
+    labeler = fit(task, answers.pages(), answers.documents, answers.priors, answers.rounds)
     if answers.probes:
-        labeler = fit(task, answers.pages(), answers.documents, probe_priors(answers, labeler), answers.rounds)
+        priors = {**probe_priors(answers, labeler), **answers.priors}
+        labeler = fit(task, answers.pages(), answers.documents, priors, answers.rounds)
     audited = _enough(_by_field(task, answers.store.audits(task.id)))
     if audited:
         # Checked rows tell the class prior too, where the answers alone may not identify it.
-        priors = _priors(answers, labeler, audited)
+        priors = {**_priors(answers, labeler, audited), **answers.priors}
         labeler = fit(task, answers.pages(), answers.documents, priors, answers.rounds)
     if denoising is not None:
         labeler = replace(labeler, corpus=_corpus(answers, labeler, denoising))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Generic
@@ -21,9 +21,10 @@ from curator.annotate import Progress, annotate
 from curator.datasets import Row, choose, read_rows
 from curator.denoising import Denoising
 from curator.engines.base import Engine
-from curator.errors import InputError
+from curator.errors import ConfigError, InputError
 from curator.labeling import Labeler, closed_labels, sampled_labels, uniform
-from curator.learning import Answers, learn
+from curator.learning import Answers, Learned, learn
+from curator.prior import prior_from_shares
 from curator.requests import LongText, Prompting, requests_of
 from curator.screening import Screening, screen
 from curator.selection import SelectionPolicy
@@ -45,8 +46,9 @@ class Plan:
     answers about `reference_rows` uniformly drawn documents; how often the first agrees with it then
     calibrates the confidences. `balance_by` names the field whose classes the selection balances (by
     default the first that is labelled). `probes` texts without content are asked about in every way that
-    the documents are, to estimate how often the classes occur. `denoising` corrects what the model says
-    of one text by what it says of texts like it.
+    the documents are, to estimate how often the classes occur; `shares` says it, for the fields and labels of which
+    somebody knows it (`{"label": {"spam": 0.13}}`: the other labels share what is left). `denoising` corrects what
+    the model says of one text by what it says of texts like it.
     """
 
     screening: Screening = field(default_factory=Screening)
@@ -55,6 +57,7 @@ class Plan:
     long_text: LongText = "keep_start"
     limit: int | None = None
     probes: int = 0
+    shares: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     denoising: Denoising | None = None
     reference: Engine | None = None
     reference_rows: int = 200
@@ -68,6 +71,7 @@ class Plan:
             "long_text": self.long_text,
             "limit": self.limit,
             "probes": self.probes,
+            "shares": {name: dict(shares) for name, shares in self.shares.items()},
             "denoising": orjson.loads(orjson.dumps(self.denoising)),
             "reference": str(self.reference.identity) if self.reference else None,
             "reference_rows": self.reference_rows,
@@ -76,13 +80,14 @@ class Plan:
 
 @dataclass(frozen=True)
 class Curation(Generic[Output]):
-    """What `curate` returns: the dataset version, and a report of how it came about."""
+    """What `curate` returns: the dataset version, a report of how it came about, and what was learned on the way."""
 
     task: Task[Output]
     store: Store
     version: DatasetVersion
     progress: Progress
     report: JsonObject
+    learned: Learned[Output]
 
     def rows(self) -> Iterator[Row[Output]]:
         """The training set, typed, read from the store page by page."""
@@ -112,7 +117,7 @@ async def curate(
         report["fields"] = labeler.report()
         version, chosen = await asyncio.to_thread(freeze, answers, run, labeler, plan, report)
     report |= {"selection": chosen, "seconds": round(time.monotonic() - started, 3)}
-    return Curation(task, store, version, counts, report)
+    return Curation(task, store, version, counts, report, Learned(answers, labeler))
 
 
 async def prepare(task: Task[Output], store: Store, run: Run, source: Source | None, plan: Plan) -> dict[str, Json]:
@@ -178,9 +183,16 @@ async def ask(answers: Answers[Output], engine: Engine, run: Run, plan: Plan, co
 
 
 def answers_of(task: Task[Output], store: Store, engine: Engine, plan: Plan) -> Answers[Output]:
-    """The engine's answers under `plan`, before any examples."""
+    """The engine's answers under `plan`, before any examples. Raises: ConfigError for shares that cannot be."""
     prompting = Prompting(long_text=plan.long_text)
-    return Answers(task, store, engine.identity, plan.screening.key, prompting, probes=plan.probes)
+    labels = {item.name: item.question.labels for item in task.closed}
+    if unknown := [name for name in plan.shares if name not in labels]:
+        raise ConfigError(
+            f"shares of classes of {', '.join(unknown)}, which is no field with options",
+            hint=f"fields with options: {', '.join(labels) or 'none'}",
+        )
+    priors = {name: prior_from_shares(shares, labels[name]) for name, shares in plan.shares.items()}
+    return Answers(task, store, engine.identity, plan.screening.key, prompting, probes=plan.probes, priors=priors)
 
 
 def _to_label(store: Store, plan: Plan) -> int:

@@ -14,6 +14,7 @@ the mean-log variant of batch calibration all lost to equal classes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,7 +22,7 @@ import numpy as np
 
 from curator.calibration import batch_bias
 from curator.confidence import Floats, Ints, log_normalise
-from curator.errors import InputError
+from curator.errors import ConfigError, InputError
 
 VALLEY: Final = 0.8
 """Most that the density between two clusters may reach, relative to the lower of their peaks."""
@@ -63,6 +64,23 @@ def assumed(prior: Floats, method: str) -> PriorEstimate:
     if method == "given":
         return PriorEstimate(prior, True, method, (prior, prior))
     return PriorEstimate(prior, False, method, (np.zeros(size), np.ones(size)))
+
+
+def prior_from_shares(shares: Mapping[str, float], labels: Sequence[str]) -> PriorEstimate:
+    """The class prior that somebody knows: label -> share. The labels that `shares` leaves out have what is left of 1,
+    equally. Raises: ConfigError for an unknown label, or shares that cannot be."""
+    if unknown := [label for label in shares if label not in labels]:
+        raise ConfigError(
+            f"shares of {', '.join(unknown)}, which no option is called", hint=f"known: {', '.join(labels)}"
+        )
+    left, others = 1.0 - sum(shares.values()), len(labels) - len(shares)
+    if not all(0 < share < 1 for share in shares.values()) or not (left > 1e-6 if others else abs(left) < 0.01):
+        raise ConfigError(
+            f"the shares of classes {dict(shares)} are not above 0 with the sum 1",
+            hint="leave out classes whose share you do not know: they get what is left, equally",
+        )
+    prior = np.asarray([shares.get(label, left / max(others, 1)) for label in labels])
+    return assumed(prior / prior.sum(), "given")
 
 
 def estimate_prior(raw: Floats, corrected: Floats) -> PriorEstimate:

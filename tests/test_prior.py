@@ -7,8 +7,8 @@ import pytest
 
 from curator.aggregate import fit_decisions
 from curator.calibration import choose_audits
-from curator.errors import InputError
-from curator.prior import estimate_prior, prior_from_audits
+from curator.errors import ConfigError, InputError
+from curator.prior import estimate_prior, prior_from_audits, prior_from_shares
 
 NOISE = {
     "normal": lambda random, shape: random.normal(size=shape),
@@ -107,3 +107,25 @@ def test_an_audited_prior_mends_labels_that_equal_classes_ruin():
 def test_too_few_audits_are_refused():
     with pytest.raises(InputError, match="3 audited rows"):
         prior_from_audits(np.full((20, 2), 0.5), np.arange(3), np.zeros(3, dtype=np.int64))
+
+
+def test_shares_that_somebody_knows_are_the_prior():
+    found = prior_from_shares({"spam": 0.13}, ["ham", "spam"])
+    assert (found.prior.tolist(), found.method, found.identified) == ([0.87, 0.13], "given", True)
+    assert prior_from_shares({"a": 0.5}, ["a", "b", "c"]).prior.tolist() == [0.5, 0.25, 0.25]
+    assert prior_from_shares({"a": 0.504, "b": 0.5}, ["a", "b"]).prior.sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("shares", "said"),
+    [
+        ({"eggs": 0.5}, "shares of eggs"),
+        ({"spam": 0.0}, "not above 0"),
+        ({"spam": float("nan")}, "not above 0"),
+        ({"spam": 0.6, "ham": 0.6}, "the sum 1"),
+        ({"spam": 0.2, "ham": 0.2}, "the sum 1"),
+    ],
+)
+def test_shares_that_cannot_be_are_refused(shares, said):
+    with pytest.raises(ConfigError, match=said):
+        prior_from_shares(shares, ["ham", "spam"])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from curator.engines.scripted import ScriptedEngine
+from curator.errors import ConfigError
 from curator.methods.zero_to_strong import Rounds, improve
 from curator.pipeline import Plan, curate
 from curator.prior import prior_from_probes
@@ -125,6 +126,25 @@ async def test_curate_estimates_the_prior(store):
     again = ScriptedEngine(decide=critic)
     await curate(TASK, again, store, plan=Plan(screening=PLAN.screening, probes=64))
     assert again.requests == []
+
+
+@pytest.mark.anyio
+async def test_shares_that_somebody_knows_spare_the_probes_work(store):
+    known = {"label": {"bad": 1 / 6}}
+    plan = Plan(screening=PLAN.screening, shares=known, probes=64)
+    told = await curate(TASK, ScriptedEngine(decide=critic), store, plan=plan)
+    found = told.report["fields"]["label"]
+    assert found["prior_method"] == "given"
+    assert dict(zip(("bad", "good"), found["prior"], strict=True)) == pytest.approx({"bad": 1 / 6, "good": 5 / 6})
+    assert right(told) > 0.75
+    rounds = await improve(TASK, ScriptedEngine(decide=critic), store, plan=plan, rounds=Rounds(1, churn=0.0))
+    assert rounds.report["fields"]["label"]["prior_method"] == "given"
+
+
+@pytest.mark.anyio
+async def test_shares_of_no_field_are_refused(store):
+    with pytest.raises(ConfigError, match="shares of classes of mood"):
+        await curate(TASK, ScriptedEngine(decide=critic), store, plan=Plan(shares={"mood": {"bad": 0.1}}))
 
 
 @pytest.mark.anyio

@@ -4,6 +4,7 @@ engine = connect("http://localhost:8000/v1#Qwen/Qwen2.5-0.5B-Instruct")
 engine = connect("vllm:Qwen/Qwen2.5-0.5B-Instruct@main")
 engine = connect("transformers:wheel:qwen2.5-coder-0.5b")
 engine = connect("head:models/tone")
+engine = connect("taught:tone.json")
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ _LOCAL: Final = {
     "transformers": ("curator.engines.transformers", "TransformersEngine", "local"),
     "vllm": ("curator.engines.vllm", "VLLMEngine", "vllm"),
     "head": ("curator.engines.classifier", "ClassifierEngine", "local"),
+    "taught": ("curator.taught", "TaughtEngine", "local"),
 }
 SCHEMES: Final = (*_LOCAL, "http", "https")
 
@@ -33,6 +35,7 @@ def connect(spec: str, *, price: Price | None = None, **settings: object) -> Eng
     - `vllm:<weights>`, `transformers:<weights>`: in this process; `<weights>` is a hub id, a folder, a
       GGUF file or a wheel (see `curator.engines.weights`).
     - `head:<folder>`: classification heads that `curator.training.classifier` trained.
+    - `taught:<file>`: a model that answers as it labelled a corpus (see `curator.taught`).
     - `http(s)://host[:port]/v1#<model>[?dialect=...&timeout=...]`: an OpenAI-compatible server.
 
     `settings` go to the engine; `price` gives its answers a cost. Nothing is loaded or contacted
@@ -57,6 +60,8 @@ def connect(spec: str, *, price: Price | None = None, **settings: object) -> Eng
 def _suggestion(scheme: str, spec: str) -> str:
     if scheme == "head":
         return "say which head: head:<folder>"
+    if scheme == "taught":
+        return "say which lesson: taught:<file>"
     if scheme in _LOCAL:
         return f"say which weights: {scheme}:org/model"
     if close := difflib.get_close_matches(scheme, SCHEMES, 1, 0.5):

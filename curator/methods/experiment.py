@@ -16,6 +16,7 @@ from curator.errors import InputError
 from curator.evaluation.gains import Misfit
 from curator.evaluation.gains import misfit as distance
 from curator.evaluation.grades import Grade, Sitting, grade
+from curator.methods.knowledge_free import BUDGETS, Few, knowledge_free
 from curator.methods.misfit import Estimate, Law, Standing, choose, law, standings
 from curator.methods.small_selection import Score, confidence
 from curator.methods.students import Pool, Student, Teacher
@@ -40,7 +41,8 @@ class ArmSummary:
 @dataclass(frozen=True, slots=True)
 class Found:
     """What an experiment comes to without gold. `naive` holds every teacher's students of all its labels;
-    `students` the arms of the one that was chosen, which is the first where no teacher's students are `trained`."""
+    `students` the arms of the one that was chosen, which is the first where no teacher's students are `trained`;
+    `remarks` say why an arm is missing."""
 
     pool: Pool
     recipe: Recipe
@@ -51,6 +53,7 @@ class Found:
     score: str
     students: tuple[Student, ...]
     arms: tuple[ArmSummary, ...]
+    remarks: tuple[str, ...] = ()
 
 
 def run(
@@ -77,6 +80,27 @@ def run(
     students = tuple(teach(pool, chosen, recipe, score))
     arms = tuple(_summary(pool, chosen, item) for item in sittings(students))
     return Found(pool, recipe, taught, tuple(found), best is not None, chosen, score.name, students, arms)
+
+
+def further(found: Found, few: Few) -> Found:
+    """`found` and, per budget of the gold rows that may be learnt from, students of these rows alone and students that
+    go on from the chosen teacher's labels (`curator.methods.knowledge_free`). The last budget is all rows.
+
+    Raises: InputError as `knowledge_free`, or for no row.
+    """
+    if not len(few.rows):
+        raise InputError("there is no gold row to learn from", hint="give ten or more, or leave --few out")
+    budgets = sorted({*(one for one in BUDGETS if 0 < one < len(few.rows)), len(few.rows)})
+    students: list[Student] = []
+    remarks: dict[str, None] = {}
+    for settings in replace(found.recipe, losses=found.recipe.losses[:1]).runs():
+        for trial in knowledge_free(found.pool, found.teacher, few, budgets, settings):
+            made = [trial.gold_only, trial.weak_then_gold]
+            students += [replace(one, arm=f"{one.arm} ({trial.budget})") for one in made if one is not None]
+            if trial.why:
+                remarks[f"{trial.budget} gold rows alone teach nothing: {trial.why}."] = None
+    arms = tuple(_summary(found.pool, found.teacher, item) for item in sittings(students))
+    return replace(found, students=(*found.students, *students), arms=(*found.arms, *arms), remarks=tuple(remarks))
 
 
 def _summary(pool: Pool, teacher: Teacher, item: Sitting) -> ArmSummary:

@@ -95,6 +95,7 @@ def findings(found: Found, exam: Exam | None = None) -> Iterator[str]:
             f"estimate rests on {best.rests_on}."
         )
     same = f"On {best.rows:,} held-out rows `{best.teacher}` and its students say the same in {percent(best.agreement)}"
+    yield from found.remarks
     if exam is None:
         yield f"{same}. Who is right where they differ only gold can tell (--gold)."
         return

@@ -20,7 +20,7 @@ from curator.annotate import Progress
 from curator.engines.base import Engine
 from curator.errors import InputError, TaskError
 from curator.labeling import Labeler
-from curator.learning import Answers
+from curator.learning import Answers, Learned
 from curator.methods.demonstrations import Chooser
 from curator.methods.guesses import Found, Guesses, found_in, random_guesses
 from curator.methods.lookup import LookUp, Retrieval, Space
@@ -112,7 +112,7 @@ async def improve(
         report |= {"annotation": describe(counts), "rounds": history, "fields": labeler.report()}
         version, chosen = await asyncio.to_thread(freeze, last.answers, run, labeler, plan, report)
     report |= {"selection": chosen, "seconds": round(time.monotonic() - started, 3)}
-    return Curation(task, store, version, counts, report)
+    return Curation(task, store, version, counts, report, Learned(last.answers, labeler))
 
 
 @dataclass(frozen=True, slots=True)

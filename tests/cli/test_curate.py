@@ -15,6 +15,7 @@ import pytest
 from benchmarks.mock_server import Faults, MockServer
 from curator import screening
 from curator.store import Store
+from curator.taught import read_lesson
 from tests.cli.conftest import Project, Serve
 
 PROBES = 3
@@ -97,6 +98,20 @@ def test_a_dry_run_projects_and_sends_nothing(project: Project, serve: Serve) ->
     assert "before duplicates" not in project.ok("curate", "--dry-run").stdout
     assert rest["seconds"] > 0
     assert "time" in project.ok("curate", "--dry-run", "--limit", "5").stdout
+
+
+@pytest.mark.parametrize("ingested", [False, True])
+def test_a_dry_run_counts_the_probes(project: Project, ingested: bool) -> None:
+    project.write("[prior]\nprobes = 8\n")
+    if ingested:
+        project.ok("ingest")
+    (found,) = project.json("curate", "--dry-run")
+    assert (found["documents"], found["calls"]) == (40, 48)
+
+
+def test_shares_of_classes_come_from_the_settings(project: Project) -> None:
+    project.write("[prior]\nshares = { label = { wrong = 0.1 } }\n")
+    assert "shares of wrong" in project.run("curate").stderr
 
 
 def test_rows_that_fail_make_the_run_partial(project: Project, serve: Serve) -> None:
@@ -251,3 +266,14 @@ def test_interrupted_twice_it_leaves_at_once_and_keeps_its_journal(project: Proj
     assert len(sent(server, project)) == 200
     assert sum(server.counts.values()) <= 200 + 8 + 2 * PROBES
     assert report["annotation"]["sent"] >= 200 - asked
+
+
+def test_a_lesson_is_written_and_labels_as_the_run_did(project: Project) -> None:
+    lesson = project.folder / "lesson.json"
+    done = project.ok("curate", "--lesson", str(lesson))
+    assert f"taught:{lesson}" in done.stderr.replace("\n", "") + done.stdout.replace("\n", "")
+    text = project.settings.read_text()
+    project.settings.write_text(text.replace(f'spec = "{project.url}#mock?dialect=chat"', f'spec = "taught:{lesson}"'))
+    (report,) = project.json("curate")
+    assert report["engine"].endswith(f"taught-{read_lesson(lesson).key}")
+    assert report["annotation"]["sent"] == 40

@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from benchmarks.mock_server import MockServer
+from curator.engines import connect
 from curator.store import Store
 from tests.cli.conftest import Project, Serve
 
@@ -134,6 +135,33 @@ def test_labels_with_one_class_left(curated: Project, tiny_encoder: Path, value:
     assert "Traceback" not in done.stderr
 
 
+def test_students_go_on_with_a_few_gold_rows(curated: Project, tiny_encoder: Path) -> None:
+    weak, gold = written(curated, "weak.jsonl", wrong_in(2)), written(curated, "gold.jsonl", right)
+    few = curated.folder / "few.jsonl"
+    few.write_text("".join(f'{{"id": "d{i}", "label": "{right(i)}"}}\n' for i in range(40)))
+    folder = curated.folder / "kept"
+    given = ("--student", str(tiny_encoder), "--teacher", f"weak={weak}", *FAST, "--few", str(few))
+    (found,) = curated.json("w2s", *given, "--gold", gold, "--save", f"few={folder}")
+    grades = {one["arm"]: one for one in found["gold"]["arms"]}
+    budgets = [f"{arm} ({count})" for count in (10, 40) for arm in ("gold only", "weak then gold")]
+    assert set(budgets) <= grades.keys()
+    assert [grades[arm]["rows"] for arm in budgets] == [10, 10, 40, 40]
+    assert grades["weak then gold (40)"]["accuracy"]["value"] > grades["naive"]["accuracy"]["value"]
+    # None of the forty is tested on, wherever its hash lies.
+    assert found["rows"]["train"] > 140
+    assert connect(f"head:{folder}").capabilities == {"decide"}
+
+
+def test_one_gold_row_alone_teaches_nothing_and_the_report_says_so(curated: Project, tiny_encoder: Path) -> None:
+    few = curated.folder / "few.jsonl"
+    few.write_text('{"id": "d1", "label": "positive"}\n')
+    weak = written(curated, "weak.jsonl", wrong_in(4))
+    given = ("--student", str(tiny_encoder), "--teacher", f"weak={weak}", *FAST, "--few", str(few))
+    (found,) = curated.json("w2s", *given)
+    assert [one["arm"] for one in found["arms"]][3:] == ["weak then gold (1)"]
+    assert any("1 gold rows alone teach nothing" in sentence for sentence in found["findings"])
+
+
 def test_what_is_refused_says_the_way_out(curated: Project, tiny_encoder: Path) -> None:
     student = ("--student", str(tiny_encoder))
     stranger = curated.folder / "stranger.jsonl"
@@ -151,7 +179,9 @@ def test_what_is_refused_says_the_way_out(curated: Project, tiny_encoder: Path) 
         (("--teacher", "a=v9"), "there is no dataset version 9"),
         (("--teacher", "a=http://localhost:9/v1#other"), "has answered nothing of this task"),
         (("--saw", "b=v1"), "--saw names 'b', which is none of labels"),
-        (("--save", "best=x"), "which is none of naive, filtered, random"),
+        (("--save", "best=x"), "which is none of naive, filtered, random, few"),
+        (("--save", "few=x"), "--save few=FOLDER without --few"),
+        (("--teacher", weak, *FAST, "--few", str(stranger)), "no row of"),
         (("--share", "0"), "share of rows to keep is 0"),
         (("--held", "1"), "share of rows held out is 1"),
         (("--weighted", "--balance"), "classes cannot be balanced"),
