@@ -90,8 +90,8 @@ def _scores(found: Recording) -> Floats:
 
 
 def certified(scores: Floats, differs: Bools, alpha: float, delta: float) -> list[float | None]:
-    """Thresholds from the least conservative certified one up (fixed-sequence testing from all to the teacher
-    towards more and more served), each serving half as much as the one before."""
+    """The certified thresholds, the one that serves most first: fixed-sequence testing from all to the teacher
+    towards more and more served."""
     steps = np.quantile(scores, np.linspace(0.99, 0.0, 34))
     passed: list[float] = []
     for step in steps:
@@ -99,14 +99,7 @@ def certified(scores: Floats, differs: Bools, alpha: float, delta: float) -> lis
         if sum(comb(len(scores), k) * alpha**k * (1 - alpha) ** (len(scores) - k) for k in range(wrong + 1)) > delta:
             break
         passed.append(float(step))
-    if not passed:
-        return [None]
-    shares = [float((scores >= step).mean()) for step in passed]
-    ladder = [passed[-1]]
-    for step, share in zip(reversed(passed), reversed(shares), strict=True):
-        if share <= float((scores >= ladder[-1]).mean()) / 2:
-            ladder.append(step)
-    return [*ladder]
+    return [*reversed(passed)] or [None]
 
 
 def policy(thresholds: Sequence[float | None], alpha: float) -> QuestionPolicy:

@@ -10,82 +10,30 @@ passed it on is part of the risk. Against the last tier no label is needed; agai
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import replace
+from typing import Final
 
 import numpy as np
 
 from cascade.costs import Expected, Worth, expect, worth
-from cascade.outcomes import NO_ANSWER, Outcomes, differ, serve, served
-from cascade.path import Path, best_path, fallbacks
+from cascade.halves import Asked, Case, CertifySettings, divided
+from cascade.outcomes import NO_ANSWER, Outcomes, serve, served
+from cascade.path import Path, asked, best_path, promised
 from cascade.policy import Certificate, QuestionPolicy, Rule, Scorer, Verdict
-from cascade.risk import bound, fixed_sequence, lower_bound, p_value, rows_for, rows_needed
+from cascade.risk import bound, fixed_sequence, lower_bound, rows_for, rows_needed
 from cascade.scoring import FEWEST, answered, choose, score_table
-from curator.confidence import Bools, Floats, Ints
-from curator.errors import ConfigError, InputError
+from curator.confidence import Floats, Ints
 
-Basis = Literal["vs_teacher", "vs_truth"]
+__all__ = ["Asked", "CertifySettings", "audit_plan", "certify"]
 
-
-@dataclass(frozen=True, slots=True)
-class CertifySettings:
-    """`alpha` is the risk that is allowed, `delta` the chance that the certificate is wrong. `tolerance` is how many
-    levels a score may be off. `learning` is the share of the rows that thresholds are chosen on. `least_saved` is the
-    share of the cost that a cascade must save. `fusion` tries all signals together too (needs scikit-learn).
-
-    Raises: ConfigError for values outside their range.
-    """
-
-    alpha: float = 0.05
-    delta: float = 0.1
-    basis: Basis = "vs_teacher"
-    tolerance: int = 0
-    learning: float = 0.5
-    least_saved: float = 0.01
-    fusion: bool = True
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("alpha", "delta", "learning"):
-            if not 0 < getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}", hint=f"{name} lies between 0 and 1")
-        if self.tolerance < 0 or not 0 <= self.least_saved < 1:
-            raise ConfigError("tolerance must be 0 or more, and least_saved a share from 0 to below 1")
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """The question that the outcomes are of: `options` in the order of the answers' numbers, empty where it has
-    none."""
-
-    name: str
-    fingerprint: str
-    options: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class _Case:
-    """One question on its way to a certificate. `losses` (n, t) is 1 where a tier's answer must not be served."""
-
-    outcomes: Outcomes
-    settings: CertifySettings
-    losses: Floats
-    learn: Ints
-    test: Ints
-    chance: Floats | None = None
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def teacher(self) -> str:
-        return self.outcomes.tiers[-1]
-
-    def p_value(self, losses: Floats) -> float:
-        """Of "the risk is above alpha", from the losses of the test rows."""
-        return p_value(losses, self.settings.alpha, None if self.chance is None else self.chance[self.test])
+AGREEMENT: Final = "tier_agreement"
+"""The signal that needs the answer of the tier before (`cascade.signals`)."""
+FALLBACKS: Final = 20
+"""Steps of the path, more careful than the rules, that a policy keeps."""
 
 
 def certify(
-    outcomes: Outcomes, asked: Asked, settings: CertifySettings | None = None, *, chance: Floats | None = None
+    outcomes: Outcomes, question: Asked, settings: CertifySettings | None = None, *, chance: Floats | None = None
 ) -> QuestionPolicy:
     """The cheapest rules whose risk is certified, or the last tier alone with the reason why.
 
@@ -93,54 +41,29 @@ def certify(
     those that could not be drawn. Without, the rows whose quality is known are a plain sample.
     Raises: InputError for outcomes that cannot be compared; MissingExtraError where the fusion needs scikit-learn.
     """
-    case = _case(outcomes, settings or CertifySettings(), chance)
-    case.notes.extend(_never_chosen(outcomes, asked.options))
-    scorers = [_scorer(case, tier) for tier in range(len(outcomes.tiers) - 1)]
-    path = _learned_path(case, scorers)
-    thresholds, certificate = _tested(case, scorers, path)
+    case = divided(outcomes, settings or CertifySettings(), chance)
+    case.notes.extend(_never_chosen(outcomes, question.options))
+    scorers, path = _learned(case)
+    steps, certificate = _tested(case, scorers, path)
+    vectors = [tuple(float(value) if np.isfinite(value) else None for value in step) for step in steps]
     rules = tuple(
-        Rule(tier=name, scorer=one or _unused(outcomes), threshold=float(value) if np.isfinite(value) else None)
-        for name, one, value in zip(outcomes.tiers[:-1], scorers, thresholds, strict=True)
+        Rule(tier=name, scorer=one or _unused(outcomes), threshold=value)
+        for name, one, value in zip(outcomes.tiers[:-1], scorers, vectors[0], strict=True)
     )
-    known = score_table(outcomes.take(case.learn), scorers)
-    back = [tuple(float(v) if np.isfinite(v) else None for v in step) for step in fallbacks(path, thresholds, known)]
     return QuestionPolicy(
-        name=asked.name, fingerprint=asked.fingerprint, rules=rules, certificate=certificate, path=tuple(back)
+        name=question.name,
+        fingerprint=question.fingerprint,
+        rules=rules,
+        certificate=certificate,
+        path=tuple(vectors[1:]),
     )
-
-
-def _case(outcomes: Outcomes, settings: CertifySettings, chance: Floats | None) -> _Case:
-    if len(outcomes.tiers) < 2:
-        raise InputError("a cascade has two tiers or more", hint="name the cheap one first, the teacher last")
-    if not outcomes.signals:
-        raise InputError("the outcomes have no signals, so no answer can be told from another")
-    rows = np.random.default_rng(settings.seed).permutation(len(outcomes))
-    half = round(settings.learning * len(rows))
-    if settings.basis == "vs_teacher":
-        return _Case(outcomes, settings, differ(outcomes, settings.tolerance), rows[:half], rows[half:])
-    known: Bools = np.asarray(~np.isnan(outcomes.quality).any(axis=1))
-    if not known.any():
-        raise InputError("nobody knows the truth of any row", hint="audit 50 to 200 rows, or certify vs_teacher")
-    losses = 1.0 - outcomes.quality
-    if not known.all():
-        # Where nobody knows the truth, a tier that says what the last one says is taken to be right, for learning.
-        losses = np.where(known[:, None], losses, differ(outcomes, settings.tolerance))
-    if chance is not None:
-        drawable = ~np.isnan(chance)
-        tested = np.where((drawable & ~known)[:, None], np.nan, losses)
-        return _Case(outcomes, settings, tested, rows[~drawable[rows]], rows[drawable[rows]], chance)
-    if (~known).sum() >= known.sum():
-        return _Case(outcomes, settings, losses, rows[~known[rows]], rows[known[rows]])
-    audited, half = rows[known[rows]], round(settings.learning * int(known.sum()))
-    return _Case(outcomes, settings, losses, audited[:half], audited[half:])
 
 
 def audit_plan(outcomes: Outcomes, settings: CertifySettings) -> tuple[Ints, Floats]:
     """The rows that may be drawn for an audit (the test half), and for each a guess of the chance that the answer
     which would be served is wrong; for `cascade.risk.choose_audits`. Label-free."""
-    case = _case(outcomes, replace(settings, basis="vs_teacher"), None)
-    scorers = [_scorer(case, tier) for tier in range(len(outcomes.tiers) - 1)]
-    path = _learned_path(case, scorers)
+    case = divided(outcomes, replace(settings, basis="vs_teacher"), None)
+    scorers, path = _learned(case)
     scores = score_table(outcomes.take(case.test), scorers)
     affordable = np.flatnonzero(path.risk <= settings.alpha)
     tier = serve(scores, path.thresholds[affordable[np.argmin(path.cost[affordable])]])
@@ -158,14 +81,32 @@ def _never_chosen(outcomes: Outcomes, options: Sequence[str]) -> list[str]:
     return [f"{outcomes.tiers[-1]} never chose {names} in {len(outcomes):,} rows: nothing is known of these options"]
 
 
-def _scorer(case: _Case, tier: int) -> Scorer | None:
-    learn, name = case.outcomes.take(case.learn), case.outcomes.tiers[tier]
+def _learned(case: Case) -> tuple[list[Scorer | None], Path]:
+    """A scorer per tier but the last, and the path to test: with the agreement between tiers, or where that is cheaper
+    without it, as a tier that is not asked has no answer to agree with."""
+    learn, tiers = case.outcomes.take(case.learn), range(len(case.outcomes.tiers) - 1)
+    test = (len(case.test), case.settings.alpha, case.settings.delta)
+
+    def made(scorers: list[Scorer | None]) -> tuple[list[Scorer | None], Path]:
+        compared = {tier for tier, one in enumerate(scorers) if one is not None and AGREEMENT in one.signals}
+        table, losses = score_table(learn, scorers), case.losses[case.learn]
+        return scorers, best_path(table, losses, _prices(case.outcomes), test, compared=compared)
+
+    found = [made([_scorer(case, learn, tier) for tier in tiers])]
+    if any(one is not None and AGREEMENT in one.signals for one in found[0][0]):
+        plain = replace(learn, signals={name: table for name, table in learn.signals.items() if name != AGREEMENT})
+        found.append(made([_scorer(case, plain, tier) for tier in tiers]))
+    return min(found, key=lambda one: promised(one[1], test))
+
+
+def _scorer(case: Case, learn: Outcomes, tier: int) -> Scorer | None:
+    name = learn.tiers[tier]
     if not answered(learn, tier).any():
-        case.notes.append(f"{name} never answered and is skipped")
+        case.note(f"{name} never answered and is skipped")
         return None
     found = choose(learn, tier, case.losses[case.learn, tier], case.settings.alpha, fusion=case.settings.fusion)
     if found is None:
-        case.notes.append(f"{name} has fewer than {FEWEST} answers with a signal that tells them apart, and is skipped")
+        case.note(f"{name} has fewer than {FEWEST} answers with a signal that tells them apart, and is skipped")
         return None
     return found.scorer
 
@@ -173,12 +114,6 @@ def _scorer(case: _Case, tier: int) -> Scorer | None:
 def _unused(outcomes: Outcomes) -> Scorer:
     """The scorer of a tier that is skipped: never asked for."""
     return Scorer(signals=(next(iter(outcomes.signals)),), weights=(1.0,))
-
-
-def _learned_path(case: _Case, scorers: Sequence[Scorer | None]) -> Path:
-    scores = score_table(case.outcomes.take(case.learn), scorers)
-    test = (len(case.test), case.settings.alpha, case.settings.delta)
-    return best_path(scores, case.losses[case.learn], _prices(case.outcomes), test)
 
 
 def _prices(outcomes: Outcomes) -> Floats:
@@ -190,11 +125,11 @@ def _prices(outcomes: Outcomes) -> Floats:
     return np.asarray(np.eye(len(outcomes.tiers))[-1])
 
 
-def _tested(case: _Case, scorers: Sequence[Scorer | None], path: Path) -> tuple[Floats, Certificate]:
-    """The thresholds to use (t - 1,) and what is certified of them."""
+def _tested(case: Case, scorers: Sequence[Scorer | None], path: Path) -> tuple[Floats, Certificate]:
+    """Thresholds (steps, t - 1): those to use, then more careful ones; and what is certified of the first."""
     rows = case.outcomes.take(case.test)
     scores, losses, settings = score_table(rows, scorers), case.losses[case.test], case.settings
-    nowhere = np.full(len(scorers), np.inf)
+    nowhere = np.full((1, len(scorers)), np.inf)
 
     def of(thresholds: Floats) -> tuple[Ints, Floats]:
         tier = serve(scores, thresholds)
@@ -202,29 +137,31 @@ def _tested(case: _Case, scorers: Sequence[Scorer | None], path: Path) -> tuple[
 
     perfect = np.where(np.isnan(losses).any(axis=1), np.nan, 0.0)
     if not len(rows) or case.p_value(perfect) > settings.delta:
-        return nowhere, _certificate(case, of(nowhere), path, (Verdict.INCONCLUSIVE, _too_few(case, perfect)))
+        return nowhere, _certificate(case, of(nowhere[0]), nowhere[0], (Verdict.INCONCLUSIVE, _too_few(case, perfect)))
     passed = fixed_sequence(lambda step: case.p_value(of(path.thresholds[step])[1]), len(path.risk), settings.delta)
     if not passed:
-        return nowhere, _certificate(case, of(nowhere), path, _wrong_teacher(case, losses[:, -1]))
-    step = int(np.argmin(path.cost[:passed]))
+        return nowhere, _certificate(case, of(nowhere[0]), nowhere[0], _wrong_teacher(case, losses[:, -1]))
+    step = 1 + int(np.argmin(path.cost[1:passed])) if passed > 1 else 0
     tier, lost = of(path.thresholds[step])
-    value = worth(expect(rows, tier, path.active), rows.tiers, settings.least_saved)
+    value = worth(expect(rows, tier, asked(path.thresholds[step])), rows.tiers, settings.least_saved)
     if step == 0 or value.saves is not True:
-        return nowhere, _certificate(case, of(nowhere), path, _useless(case, path, step, value))
+        return nowhere, _certificate(case, of(nowhere[0]), nowhere[0], _useless(case, path, step, value))
     top = settings.alpha
     if step == len(path.risk) - 1:
         # The end of the path was fixed beforehand, so its own bound holds too, and may be lower than alpha.
         top = min(top, bound(lost, settings.delta, None if case.chance is None else case.chance[case.test]))
-    return path.thresholds[step], _certificate(case, (tier, lost), path, (Verdict.PASS, _held(case, top, value)), top)
+    kept = np.unique(np.linspace(step, 1, FALLBACKS + 1).round().astype(np.int64))[::-1]
+    said = Verdict.PASS, _held(case, top, value)
+    return path.thresholds[kept], _certificate(case, (tier, lost), path.thresholds[step], said, top)
 
 
 def _certificate(
-    case: _Case, tested: tuple[Ints, Floats], path: Path, said: tuple[Verdict, str], top: float | None = None
+    case: Case, tested: tuple[Ints, Floats], thresholds: Floats, said: tuple[Verdict, str], top: float | None = None
 ) -> Certificate:
     (tier, lost), settings = tested, case.settings
     weight = np.ones(len(lost)) if case.chance is None else 1.0 / case.chance[case.test]
     known = ~np.isnan(lost)
-    expected: Expected = expect(case.outcomes.take(case.test), tier, path.active)
+    expected: Expected = expect(case.outcomes.take(case.test), tier, asked(thresholds))
     return Certificate(
         basis=settings.basis,
         verdict=said[0],
@@ -235,20 +172,20 @@ def _certificate(
         risk=min(1.0, float((lost * weight)[known].sum()) / len(lost)) if known.any() else None,
         bound=top,
         shares=expected.shares,
-        cost=expected.cost if top is not None else expected.baseline_cost,
+        cost=expected.cost,
         baseline_cost=expected.baseline_cost,
-        latency=expected.latency if top is not None else expected.baseline_latency,
+        latency=expected.latency,
         baseline_latency=expected.baseline_latency,
         notes=tuple(case.notes),
     )
 
 
-def _held(case: _Case, top: float, value: Worth) -> str:
+def _held(case: Case, top: float, value: Worth) -> str:
     what = f"differ from {case.teacher}'s" if case.settings.basis == "vs_teacher" else "are wrong"
     return f"served answers {what} in at most {top:.2%} of queries; {value.reason}"
 
 
-def _too_few(case: _Case, perfect: Floats) -> str:
+def _too_few(case: Case, perfect: Floats) -> str:
     least, settings = rows_needed(case.settings.alpha, case.settings.delta), case.settings
     have = int((~np.isnan(perfect)).sum())
     allowed = f"{settings.alpha:.1%} at confidence {1 - settings.delta:.0%}"
@@ -261,7 +198,7 @@ def _too_few(case: _Case, perfect: Floats) -> str:
     )
 
 
-def _wrong_teacher(case: _Case, lost: Floats) -> tuple[Verdict, str]:
+def _wrong_teacher(case: Case, lost: Floats) -> tuple[Verdict, str]:
     """Against the truth: the last tier alone does not hold the risk, so no cascade before it is looked at."""
     settings, known = case.settings, lost[~np.isnan(lost)]
     wrong = f"{case.teacher} itself is wrong in {known.sum():.0f} of {len(known)} audited rows"
@@ -277,9 +214,9 @@ def _wrong_teacher(case: _Case, lost: Floats) -> tuple[Verdict, str]:
     return Verdict.INCONCLUSIVE, f"{wrong}, which does not show a risk of {settings.alpha:.1%} or less: {more}"
 
 
-def _useless(case: _Case, path: Path, step: int, value: Worth) -> tuple[Verdict, str]:
+def _useless(case: Case, path: Path, step: int, value: Worth) -> tuple[Verdict, str]:
     """Why the certified thresholds are not used: they save nothing, now or ever."""
-    settings, alone = case.settings, path.cost[0] if len(path.cost) == 1 else float(_prices(case.outcomes)[-1])
+    settings, alone = case.settings, float(_prices(case.outcomes)[-1])
     hopeful = path.risk[(path.risk < settings.alpha) & (path.cost <= (1 - settings.least_saved) * alone)]
     needed = [rows for risk in hopeful if (rows := rows_for(float(risk), settings.alpha, settings.delta))]
     if needed and min(needed) > len(case.test):

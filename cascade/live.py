@@ -2,8 +2,8 @@
 
 A share of the *accepted* answers (those of any tier but the last) also goes to the teacher. A coin chooses them, so the
 disagreements, each weighted by 1 / p, estimate the served risk without bias. A test that may be looked at after every
-query (`cascade.sequential`) raises an alarm where the risk is above alpha; then the thresholds move one vector down the
-certified path, at whose end all goes to the teacher. Only a new certificate brings them back. No clock, file or model.
+query (`cascade.sequential`) raises an alarm where the risk is above alpha; then the thresholds move halfway down the
+rest of the certified path, at whose end all goes to the teacher. Only a new certificate brings them back.
 
     audit = live.serve("query-17", tier="small", score=0.91, time=now)
     if audit is not None:
@@ -272,7 +272,8 @@ class LiveRisk:
         found = self.estimate()
         alarm = Alarm(level=self.level, queries=found.queries, audits=found.audits, risk=found.risk, time=time)
         self.alarms = (*self.alarms, alarm)
-        self.level = min(self.level + 1, len(self._ladder) - 1)
+        # Halfway to the teacher: a path may have many small steps, and each alarm takes wrong answers.
+        self.level += (len(self._ladder) - self.level) // 2
         self._begin()
 
 

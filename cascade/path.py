@@ -5,7 +5,7 @@ It is made on the learning half only, so that the tests on the other half are of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Final
@@ -19,27 +19,44 @@ from curator.confidence import Bools, Floats, Ints
 NOTCHES: Final = 100
 """Thresholds per tier: quantiles of its scores."""
 
+ASKED: Final = 2.0
+"""A threshold that no score reaches: the tier is asked, and never served. Every path starts there, so that all of its
+steps pay for the same drafts, and the answers of two tiers can be compared."""
+
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """Threshold vectors (steps, t - 1) in the order of testing; infinity where a tier does not serve. `risk` and `cost`
-    (steps,) are what the learning half says of each; `active` (t,) are the tiers that are asked at all."""
+    """Threshold vectors (steps, t - 1) in the order of testing; infinity where a tier is not asked. `risk` and `cost`
+    (steps,) are what the learning half says of each."""
 
     thresholds: Floats
     risk: Floats
     cost: Floats
-    active: Bools
 
 
-def best_path(scores: Floats, losses: Floats, prices: Floats, test: tuple[int, float, float]) -> Path:
+def asked(thresholds: Floats) -> Bools:
+    """The tiers (t,) that are asked under thresholds (t - 1,): those that have one, and the last."""
+    return np.append(np.isfinite(thresholds), True)
+
+
+def best_path(
+    scores: Floats,
+    losses: Floats,
+    prices: Floats,
+    test: tuple[int, float, float],
+    *,
+    compared: Collection[int] = (),
+) -> Path:
     """The path through the subset of tiers that promises to be cheapest, from a learning half.
 
     `scores` (n, t - 1), `losses` (n, t) in [0, 1], `prices` (t,) per call; `test` is (rows, alpha, delta) of the test
-    that is to come. A tier without any score is left out.
+    that is to come. Tiers in `compared` are scored by the answer of the tier before, which is then asked too. A tier
+    without any score is left out.
     """
     usable = [tier for tier in range(scores.shape[1]) if not np.isnan(scores[:, tier]).all()]
     subsets = [tiers for size in range(1, len(usable) + 1) for tiers in combinations(usable, size)]
-    paths = [_path(scores, losses, prices, tiers) for tiers in subsets or [()]]
+    whole = [tiers for tiers in subsets if {tier - 1 for tier in tiers if tier in compared} <= set(tiers)]
+    paths = [_path(scores, losses, prices, tiers) for tiers in whole or [()]]
     return min(paths, key=lambda path: promised(path, test))
 
 
@@ -53,17 +70,17 @@ def promised(path: Path, test: tuple[int, float, float]) -> float:
 
 def _path(scores: Floats, losses: Floats, prices: Floats, tiers: Sequence[int]) -> Path:
     """Lower one threshold by one notch at a time: the one that saves most per loss that it adds."""
-    active = np.zeros(len(prices), dtype=np.bool_)
-    active[[*tiers, -1]] = True
-    walk = _Walk(scores, losses, prices * active, {tier: _notches(scores[:, tier]) for tier in tiers})
-    steps = [walk.measured(np.full(scores.shape[1], np.inf))]
+    start = np.full(scores.shape[1], np.inf)
+    start[list(tiers)] = ASKED
+    walk = _Walk(scores, losses, prices, {tier: _notches(scores[:, tier]) for tier in tiers})
+    steps = [walk.measured(start)]
     while tries := {tier: step for tier in tiers if (step := walk.lowered(steps[-1], tier)) is not None}:
         chosen = max(tries, key=lambda tier: steps[-1].gain(tries[tier], 1.0 / len(losses)))
         walk.notches[chosen] = walk.notches[chosen][1:]
         steps.append(tries[chosen])
     table = [(step.thresholds, step.risk, step.cost) for step in steps]
     vectors, risks, costs = zip(*table, strict=True)
-    return Path(np.stack(vectors), np.asarray(risks), np.asarray(costs), active)
+    return Path(np.stack(vectors), np.asarray(risks), np.asarray(costs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,28 +122,11 @@ class _Walk:
         """Mean loss and mean cost on the learning half."""
         tier: Ints = serve(self.scores, thresholds)
         risk = float(np.nanmean(served(self.losses, tier)))
-        return _Step(thresholds, risk, float(np.cumsum(self.prices)[tier].mean()))
+        return _Step(thresholds, risk, float(np.cumsum(self.prices * asked(thresholds))[tier].mean()))
 
 
 def _notches(scores: Floats) -> Floats:
     """Thresholds from high to low."""
     known = scores[~np.isnan(scores)]
     found: Floats = np.unique(np.quantile(known, np.linspace(0.0, 1.0, NOTCHES + 1), method="lower"))[::-1]
-    return found
-
-
-def fallbacks(path: Path, thresholds: Floats, scores: Floats) -> list[Floats]:
-    """Steps of the path before the one with `thresholds`, from it back towards "all to the last tier": each serves at
-    most half as much of the scored rows (n, t - 1) before the last tier as the one before, and something still.
-
-    All steps before one that passed the test have passed it too, so they are certified with it.
-    """
-    at = int(np.flatnonzero((path.thresholds == thresholds).all(axis=1))[0])
-    share = [float((serve(scores, step) < scores.shape[1]).mean()) for step in path.thresholds[: at + 1]]
-    found: list[Floats] = []
-    left = share[at]
-    for step in reversed(range(at)):
-        if 0 < share[step] <= left / 2:
-            found.append(path.thresholds[step])
-            left = share[step]
     return found

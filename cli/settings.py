@@ -10,23 +10,18 @@ from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import (
-    BaseModel,
     ConfigDict,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveInt,
-    SecretStr,
     model_validator,
 )
 
-from curator.types import Json, JsonObject, TurnOrder
-
-
-class Table(BaseModel):
-    """A table of the file. An unknown key is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from cli.cascade_settings import CascadeSettings
+from cli.tables import EngineSettings as EngineSettings
+from cli.tables import Table as Table
+from curator.types import JsonObject, TurnOrder
 
 
 class StoreSettings(Table):
@@ -114,25 +109,6 @@ class ViewSettings(Table):
 
     count: PositiveInt = 1
     templates: list[TemplateSettings] = Field(default_factory=list)
-
-
-class EngineSettings(Table):
-    """Who answers. Prices are money per million tokens; `settings` go to the engine as they are."""
-
-    spec: str
-    api_key: SecretStr | None = None
-    price_input: NonNegativeFloat | None = None
-    price_output: NonNegativeFloat | None = None
-    currency: str = "USD"
-    concurrency: PositiveInt | None = None
-    long_text: Literal["keep_start", "keep_ends", "skip"] = "keep_start"
-    settings: dict[str, Json] = Field(default_factory=dict)
-
-    @model_validator(mode="after")
-    def _both_prices(self) -> Self:
-        if (self.price_input is None) != (self.price_output is None):
-            raise ValueError("give price_input and price_output, or neither")
-        return self
 
 
 class ReferenceSettings(EngineSettings):
@@ -265,3 +241,4 @@ class Settings(Table):
     denoise: DenoiseSettings | None = None
     select: SelectSettings = SelectSettings()
     budget: BudgetSettings = BudgetSettings()
+    cascade: CascadeSettings = CascadeSettings()

@@ -132,8 +132,8 @@ def _models() -> Iterator[tuple[str, type[BaseModel]]]:
         yield name, model
         if name == "task":
             yield "task.fields", FieldSettings
-        if name == "filters":
-            yield from ((f"filters.{key}", inner) for key, inner in _inner(model))
+        if name in ("filters", "cascade"):
+            yield from ((f"{name}.{key}", inner) for key, inner in _inner(model))
 
 
 def _inner(model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:

@@ -64,6 +64,14 @@ class CompletionPart(Part):
             found: pa.Table = connection.sql(sql).to_arrow_table()
             return found
 
+    def attempts(self, document_ids: Sequence[str], asked: str) -> pa.Table:
+        """As `decisions_about` of one id, with what the answers took: input_tokens, output_tokens, cost, latency."""
+        columns = "c.logprobs, c.label_mass, c.readout, c.input_tokens, c.output_tokens, c.cost, c.latency"
+        with self._database.reading() as connection:
+            connection.register("wanted", pa.table({"id": pa.array(document_ids, pa.string())}))
+            found: pa.Table = connection.sql(_ABOUT.format(columns=columns, **_asked({asked: 0}))).to_arrow_table()
+            return found
+
     def samples(self, task_id: str, *, kept_by: str | None = None, batch: int = TABLE_ROWS) -> Iterator[pa.Table]:
         """What open fields were answered with: document_id, view, round, samples, finish_reasons,
         sample_logprobs (lists, one entry per sample), error, truncated. Ordered like `decisions`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -203,15 +204,25 @@ def test_settings_out_of_range(name: str, value: float) -> None:
         CertifySettings(**{name: value})
 
 
-def test_the_fallbacks_are_certified_with_the_rules() -> None:
-    """What live risk tightens to: a share of the served answers, and a lower risk."""
-    made, fresh = certify(world(2000), ASKED, CertifySettings(alpha=0.1)), world(20_000, seed=9)
-    assert len(made.path) >= 2
-    risks = []
-    for (limit,) in ((made.rules[0].threshold,), *made.path):
-        rule = made.rules[0].model_copy(update={"threshold": limit})
-        tier = route(made.model_copy(update={"rules": (rule,)}), fresh)
-        risks.append(float(served(differ(fresh), tier).mean()))
-    assert risks[0] <= 0.1
-    assert risks == sorted(risks, reverse=True)
-    assert certify(world(20), ASKED).path == ()
+def test_more_careful_thresholds_that_were_certified_too_are_kept() -> None:
+    made = certify(world(1000, tiers=3), ASKED, CertifySettings(alpha=0.1))
+    own = [rule.limit for rule in made.rules]
+    steps = [own, *([math.inf if value is None else value for value in step] for step in made.path)]
+    assert 5 < len(made.path) <= 20
+    assert all((np.array(then) >= np.array(first)).all() for first, then in pairwise(steps))
+    assert certify(world(60), ASKED).path == ()
+
+
+def test_agreement_is_no_signal_where_the_tier_before_is_not_asked() -> None:
+    outcomes = world(1500, tiers=3)
+    agree = np.full(outcomes.answers.shape, np.nan)
+    agree[:, 1] = (outcomes.answers[:, 1] == outcomes.answers[:, 2]) ^ (np.arange(1500) % 40 == 0)
+    signals = {"tier_agreement": agree, "noise": outcomes.signals["noise"]}
+    compared = replace(outcomes, signals=signals)
+    settings = CertifySettings(alpha=0.05, fusion=False)
+    made = certify(compared, ASKED, settings)
+    assert made.rules[1].scorer.signals == ("tier_agreement",)
+    assert made.rules[0].threshold is not None
+    made = certify(replace(compared, cost=outcomes.cost * [20, 1, 1]), ASKED, settings)
+    assert made.rules[0].threshold is None
+    assert made.rules[1].scorer.signals == ("noise",)

@@ -75,17 +75,17 @@ def test_the_estimate_holds_the_risk() -> None:
 
 
 def test_an_alarm_goes_down_the_certified_path_and_ends_at_the_teacher() -> None:
-    live = watch(policy(0.7, 0.9))
+    live = watch(policy(0.6, 0.7, 0.8, 0.9, 0.95))
     seen = []
     for step in range(3):
         assert not live.failed_safe
         seen.append(live.thresholds)
         assert stream(live, 3000, 0.4, begin=step * 3000) < 1000
         assert live.counts.queries == 0
-    assert seen == [(0.5,), (0.7,), (0.9,)]
+    assert seen == [(0.5,), (0.8,), (0.95,)]
     assert live.thresholds == (None,)
     assert live.failed_safe
-    assert [alarm.level for alarm in live.alarms] == [0, 1, 2]
+    assert [alarm.level for alarm in live.alarms] == [0, 3, 5]
     assert all(0.2 < alarm.risk < 0.7 for alarm in live.alarms)
 
 

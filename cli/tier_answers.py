@@ -1,0 +1,148 @@
+"""What every tier says about a sample of documents, through the store: no answer is paid for twice."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cascade.fingerprint import identity_text
+from cascade.outcomes import NO_ANSWER, Outcomes
+from cascade.signals import decision_signals, free_signals, parse_signal
+from curator.confidence import Floats, Ints
+from curator.errors import EngineError
+from curator.types import Decision, Document, Json, Price, Usage
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from cli.cascade_settings import TierSettings
+    from curator.annotate import Progress
+    from curator.store import Run, Store
+    from curator.task import Task
+
+Truth = Mapping[str, Mapping[str, Json]]
+"""Field -> document -> the checked value."""
+AGREEMENT = "tier_agreement"
+
+
+@dataclass(frozen=True, slots=True)
+class TierAnswers:
+    """One tier's answers: by document, one decision per question (None: none), and the request's money and seconds
+    (NaN: unknown)."""
+
+    name: str
+    identity: str
+    decisions: Mapping[str, Sequence[Decision | None]]
+    cost: Mapping[str, float]
+    latency: Mapping[str, float]
+    errors: Mapping[str, int]
+
+
+async def ask_tier(
+    tier: TierSettings,
+    task: Task[BaseModel],
+    documents: Sequence[Document],
+    place: tuple[Store, Run],
+    progress: Progress,
+) -> TierAnswers:
+    """Have a tier answer the task about the documents, as far as it has not; its engine is closed then.
+
+    Raises: GoldlessError where the tier cannot be asked: wrong credentials, no such model, a dead server.
+    """
+    from cli.build import engine_of, price_of
+    from curator.annotate import FATAL, annotate
+    from curator.requests import Prompting
+
+    store, run = place
+    prompting = Prompting(long_text=tier.long_text)
+    async with aclosing(engine_of(tier)) as engine:
+        failed = dict(progress.errors)
+        try:
+            await annotate([documents], task, engine, run, prompting=prompting, progress=progress)
+        except EngineError as error:
+            # A tier that refuses every row is skipped with the reason; one that cannot be reached is an error.
+            if error.retryable or isinstance(error, FATAL):
+                raise
+        finally:
+            run.flush()
+        identity = engine.identity
+    errors = {code: count - failed.get(code, 0) for code, count in progress.errors.items()}
+    found = store.attempts([document.id for document in documents], prompting.annotation_id(task, identity))
+    rows = [row for row in found.to_pylist() if row["view"] == 0 and row["logprobs"] is not None]
+    price = price_of(tier)
+    return TierAnswers(
+        tier.name,
+        identity_text(identity),
+        {row["document_id"]: _decisions(row) for row in rows},
+        {row["document_id"]: _cost(row, price) for row in rows},
+        {row["document_id"]: math.nan if row["latency"] is None else float(row["latency"]) for row in rows},
+        {code: count for code, count in errors.items() if count},
+    )
+
+
+def _decisions(row: Mapping[str, Sequence[object]]) -> list[Decision | None]:
+    return [
+        None if logprobs is None else Decision(tuple(logprobs), mass, readout)  # type: ignore[arg-type]
+        for logprobs, mass, readout in zip(row["logprobs"], row["label_mass"], row["readout"], strict=True)
+    ]
+
+
+def _cost(row: Mapping[str, float | None], price: Price | None) -> float:
+    """By the price that holds now; what was paid then where there is none."""
+    given, written = row["input_tokens"], row["output_tokens"]
+    if price is not None and given is not None and written is not None and given + written:
+        return price.cost(Usage(int(given), int(written)))
+    return math.nan if row["cost"] is None else float(row["cost"])
+
+
+def outcomes_of(
+    task: Task[BaseModel],
+    documents: Sequence[Document],
+    tiers: Sequence[TierAnswers],
+    truth: Mapping[str, Mapping[str, Json]],
+) -> dict[str, Outcomes]:
+    """Per closed field what the tiers answered; `truth` maps a field and a document to the checked value. Money and
+    seconds of a request are shared evenly among its questions."""
+    ids = tuple(document.id for document in documents)
+    shape, share = (len(ids), len(tiers)), 1.0 / max(len(task.closed), 1)
+    cost, latency = (
+        np.array([[table.get(name, math.nan) for table in tables] for name in ids]).reshape(shape) * share
+        for tables in ([tier.cost for tier in tiers], [tier.latency for tier in tiers])
+    )
+    found = {}
+    for place, field in enumerate(task.closed):
+        table = [[_at(tier, name, place) for tier in tiers] for name in ids]
+        answers = np.array([[NO_ANSWER if one is None else one.top for one in row] for row in table]).reshape(shape)
+        specs = [parse_signal(name) for name in free_signals("decide", field.question.kind) if name != AGREEMENT]
+        columns = [decision_signals(specs, [row[tier] for row in table], field.question) for tier in range(len(tiers))]
+        signals = {spec.name: np.stack([column[spec.name] for column in columns], axis=1) for spec in specs}
+        signals[AGREEMENT] = _agreement(answers.astype(np.int64))
+        right = {name: field.values.index(value) for name, value in truth.get(field.name, {}).items()}
+        checked = np.array([right.get(name, NO_ANSWER) for name in ids])[:, None]
+        found[field.name] = Outcomes(
+            tuple(tier.name for tier in tiers),
+            answers.astype(np.int64),
+            {name: values for name, values in signals.items() if not np.isnan(values).all()},
+            cost,
+            latency,
+            np.where(checked == NO_ANSWER, np.nan, (answers == checked).astype(np.float64)),
+            ids,
+        )
+    return found
+
+
+def _at(tier: TierAnswers, name: str, place: int) -> Decision | None:
+    answers = tier.decisions.get(name)
+    return None if answers is None else answers[place]
+
+
+def _agreement(answers: Ints) -> Floats:
+    """Whether a tier says what the one before says; NaN where either says nothing, and for the first."""
+    known = (answers[:, 1:] != NO_ANSWER) & (answers[:, :-1] != NO_ANSWER)
+    same: Floats = np.where(known, answers[:, 1:] == answers[:, :-1], np.nan)
+    return np.concatenate([np.full((len(answers), 1), np.nan), same], axis=1)
