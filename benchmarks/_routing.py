@@ -304,8 +304,8 @@ SETS = {
 
 
 def _csv(path: Path) -> list[dict[str, str]]:
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-        return list(csv.DictReader(io.TextIOWrapper(file, encoding="utf-8", newline="")))
+    raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    return list(csv.DictReader(io.StringIO(raw.decode(), newline="")))
 
 
 def _json_lines(path: Path) -> list[dict]:
