@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from cascade.policy import Policy, TierRecord
+from cascade.artifact import load
+from cascade.policy import TierRecord
 from cascade.router import Cascade
 from cascade.rulebook import Uncertified
 from curator.engines import connect
@@ -20,44 +19,36 @@ from curator.types import Price
 def open_cascade(
     path: str | Path,
     *,
-    specs: Mapping[str, str] | None = None,
+    tiers: Mapping[str, str | Engine] | None = None,
+    key: Path | None = None,
     uncertified: Uncertified = "teacher",
     fallback: bool = True,
 ) -> Cascade:
-    """The cascade that the policy in the file `path` describes, with retries, spans and prices around each tier.
+    """The cascade that the policy in the file `path` describes.
 
-    Tiers are connected as the policy recorded them; `specs` (tier name -> spec) says where one is found now, or where
-    the policy does not say. Nothing is loaded before the first request, as far as the engines allow.
-    Raises: ConfigError for a file that is no policy, a tier without a spec, or other models than the policy's; what
+    Tiers are connected as the policy recorded them, with retries, spans and prices around each. `tiers` (name -> spec)
+    says where one is found now, or where the policy does not say; an engine in place of a spec is taken as it is.
+    With `key`, the PEM file of a public key, only a policy that this key's owner signed is opened. Nothing is loaded
+    before the first request, as far as the engines allow.
+    Raises: as `cascade.artifact.load`; ConfigError for a tier without a spec, or other models than the policy's; what
     `curator.connect` raises.
     """
-    policy = read_policy(Path(path))
-    given = specs or {}
+    policy = load(Path(path), key=key)
+    given = tiers or {}
     if unknown := sorted(set(given) - {tier.name for tier in policy.tiers}):
         raise ConfigError(
-            f"specs names {unknown[0]!r}, which is no tier of {path}",
-            hint=f"tiers: {', '.join(tier.name for tier in policy.tiers)}",
+            f"{unknown[0]!r} is no tier of {path}", hint=f"tiers: {', '.join(tier.name for tier in policy.tiers)}"
         )
-    tiers = {tier.name: _open(tier, given.get(tier.name) or tier.spec, policy.currency) for tier in policy.tiers}
-    return Cascade(tiers, policy, uncertified=uncertified, fallback=fallback)
+    engines = {tier.name: _open(tier, given.get(tier.name) or tier.spec, policy.currency) for tier in policy.tiers}
+    return Cascade(engines, policy, uncertified=uncertified, fallback=fallback)
 
 
-def read_policy(path: Path) -> Policy:
-    """Raises: ConfigError for a file that cannot be read, or is no policy."""
-    try:
-        return Policy.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise ConfigError(f"the policy {path} cannot be read: {error.strerror}") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        raise ConfigError(f"{path} is no policy: {where}: {first['msg']}", hint="make one with certify") from None
-
-
-def _open(tier: TierRecord, spec: str, currency: str) -> Engine:
-    if not spec:
+def _open(tier: TierRecord, found: str | Engine, currency: str) -> Engine:
+    if not isinstance(found, str):
+        return found
+    if not found:
         raise ConfigError(
-            f"the policy does not say where tier {tier.name!r} is found", hint=f"pass specs={{'{tier.name}': '...'}}"
+            f"the policy does not say where tier {tier.name!r} is found", hint=f"pass tiers={{'{tier.name}': '...'}}"
         )
     price = None if tier.price is None else Price(*tier.price, currency, "policy")
-    return wrap(connect(spec), price=price)
+    return wrap(connect(found), price=price)

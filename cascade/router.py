@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
+from cascade.artifact import check
 from cascade.asking import Asking, Deciding, Generating
-from cascade.fingerprint import pinned, prompt_fingerprint, question_fingerprint
+from cascade.fingerprint import identity_text, pinned, prompt_fingerprint, question_fingerprint
 from cascade.policy import Policy
 from cascade.probing import AnswerOf, answer_in
 from cascade.route import Route, Tier
 from cascade.routed import Answer, Routed
-from cascade.rulebook import Path, Rulebook, Uncertified, check_tiers, identities
+from cascade.rulebook import Path, Rulebook, Uncertified, identities
 from cascade.tracing import request_span, tell_request
 from curator.engines.base import Engine, EngineIdentity, Preview
 from curator.engines.wire import Memo
@@ -52,7 +53,7 @@ class Cascade:
         fallback: bool = True,
         answer_of: AnswerOf = answer_in,
     ) -> None:
-        check_tiers(policy, {name: engine.identity for name, engine in tiers.items()})
+        check(policy, {name: identity_text(engine.identity) for name, engine in tiers.items()}, {})
         self.policy = policy
         self.tiers: Sequence[Tier] = tuple(
             Tier(record.name, tiers[record.name], _price(record.price, policy.currency)) for record in policy.tiers

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Literal
 
-from cascade.fingerprint import identity_text
 from cascade.policy import VERSION, Certificate, Policy, QuestionPolicy, Rule, Verdict
 from cascade.signals import parse_signal
-from curator.engines.base import EngineIdentity
 from curator.errors import ConfigError
 
 Uncertified = Literal["teacher", "rules", "refuse"]
@@ -104,23 +102,6 @@ class Rulebook:
             for signal in rule.scorer.signals:
                 parse_signal(signal)
         return entry, tuple(used.get(name) for name in self._names[:-1])
-
-
-def check_tiers(policy: Policy, tiers: Mapping[str, EngineIdentity]) -> None:
-    """Raises: ConfigError where the tiers are not the ones that the policy was made with, in that order."""
-    wanted = [tier.name for tier in policy.tiers]
-    if list(tiers) != wanted:
-        raise ConfigError(
-            f"the policy's tiers are {', '.join(wanted)}, given are {', '.join(tiers) or 'none'}",
-            hint="give these tiers in this order, the cheapest first",
-        )
-    for tier in policy.tiers:
-        found = identity_text(tiers[tier.name])
-        if found != tier.identity:
-            raise ConfigError(
-                f"tier {tier.name!r} is {found}, the policy was made with {tier.identity}",
-                hint="a certificate holds for the models that it was made with: use those, or certify again",
-            )
 
 
 def identities(policy: Policy) -> Sequence[str]:

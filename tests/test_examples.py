@@ -25,7 +25,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 REVIEWS = EXAMPLES / "reviews.jsonl"
 REAL = ("classify_reviews", "typed_fields")
 """Run as a user would, with the engine that is their default."""
-SCRIPTED = ("audits", "export_trl", "http_server", "own_filter", "solve_with_votes")
+SCRIPTED = ("audits", "export_trl", "http_server", "own_filter", "small_before_strong", "solve_with_votes")
 
 
 class Program(Protocol):
@@ -154,3 +154,32 @@ def test_http_server_stops_at_its_budget_and_goes_on(tmp_path: Path, capsys: pyt
     assert 0 < kept < 62
     assert "dataset version 1 has 62 rows" in second
     assert f"{62 - kept} new answers, {kept} from before" in second
+
+
+def test_small_before_strong_asks_the_strong_one_less(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small, strong = reader(share_wrong=0.05), reader(share_wrong=0.01)
+    with program("small_before_strong") as example:
+        anyio.run(example.main, small, strong, REVIEWS)
+    _, *answers, last = capsys.readouterr().out.splitlines()
+    alone = sum(line.startswith("small") for line in answers)
+    assert last.startswith(f"{alone} of {len(answers)} answered by the small model alone; 0.")
+    assert (len(small.requests), len(strong.requests)) == (30 + len(answers), 30 + len(answers) - alone)
+    assert alone > 10
+
+
+def test_small_before_strong_says_where_a_cascade_is_useless(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = iter(range(100))
+    guessing = ScriptedEngine(decide=lambda request: "positive" if next(asked) % 2 else "negative")
+    with program("small_before_strong") as example:
+        anyio.run(example.main, guessing, reader(), REVIEWS)
+    assert "the strong one alone is the better choice" in capsys.readouterr().out
+    assert len(guessing.requests) == 30
+
+
+@pytest.mark.engine
+@pytest.mark.timeout(1800)
+def test_small_before_strong_with_real_models(tmp_path: Path) -> None:
+    command = [sys.executable, str(EXAMPLES / "small_before_strong.py"), "--strong", "transformers:wheel:smollm2-135m"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "answered by the small model alone" in done.stdout
