@@ -58,7 +58,7 @@ def ingest(
     queries become documents, and what the tiers answered is not asked again.
     """
     from cli.build import source_of
-    from cli.traffic import ingest_traffic
+    from cli.traffic_ingest import ingest_traffic
     from curator.pipeline import ingest as read_in
 
     if traffic is not None:

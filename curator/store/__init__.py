@@ -36,7 +36,7 @@ from curator.store.records import (
     TaskInfo,
 )
 from curator.store.runs import Run
-from curator.store.traffic import TrafficPart
+from curator.store.served import TrafficPart
 from curator.store.versions import DATASET_COLUMNS, DATASET_INPUT, DatasetPart
 from curator.types import Reject
 
