@@ -29,9 +29,12 @@ class Format(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
-    command(app, "ingest", example="goldless ingest\ngoldless ingest more.csv\ncat rows.jsonl | goldless ingest -")(
-        ingest
-    )
+    command(
+        app,
+        "ingest",
+        example="goldless ingest\ngoldless ingest more.csv\ncat rows.jsonl | goldless ingest -\n"
+        "goldless ingest --traffic traffic/",
+    )(ingest)
     command(app, "status", example="goldless status\ngoldless status --json | jq .documents")(status)
     command(
         app,
@@ -45,14 +48,23 @@ def ingest(
     path: Annotated[
         str | None, typer.Argument(help="What to read instead of the settings' source; - for JSONL on stdin.")
     ] = None,
+    traffic: Annotated[
+        Path | None, typer.Option("--traffic", help="A file, or a folder of files, of what a cascade served.")
+    ] = None,
 ) -> None:
     """Read documents into the store. Rows that are none are kept aside with the reason.
 
-    Doing it again changes nothing; a document whose text changed loses its old labels.
+    Doing it again changes nothing; a document whose text changed loses its old labels. With --traffic, served
+    queries become documents, and what the tiers answered is not asked again.
     """
     from cli.build import source_of
+    from cli.traffic_ingest import ingest_traffic
     from curator.pipeline import ingest as read_in
 
+    if traffic is not None:
+        if path is not None:
+            raise InputError("give a path or --traffic, not both", hint="ingest them one after the other")
+        return ingest_traffic(session, traffic)
     source = source_of(session.settings, session.config.parent, path)
     store = session.store(create=True)
     with store.run("ingest", {"source": source.uri}) as run:
@@ -62,6 +74,7 @@ def ingest(
     if not counts.total:
         reasons = ", ".join(f"{count} x {reason}" for reason, count in rejected.items()) or "there are no rows in it"
         raise SourceError(f"nothing in {source.uri} could be ingested: {reasons}", hint="goldless show rejects")
+    return None
 
 
 def status(session: Session) -> None:
@@ -85,6 +98,7 @@ def _show_status(out: Output, found: StoreStatus) -> None:
         "output tokens": found.output_tokens,
         "cost": known_cost(found.cost, found.unpriced),
         "audited rows": sum(found.audits.values()),
+        "served answers": found.traffic or None,
     }
     if found.pending_bytes:
         facts["not yet in the tables"] = size(found.pending_bytes)

@@ -22,7 +22,7 @@ from curator.calibration import Calibrator, calibrate_with_audits, calibrate_wit
 from curator.confidence import Floats
 from curator.denoising import Corpus, Denoising, embedder, fit_corpus
 from curator.engines.base import EngineIdentity
-from curator.labeling import Labeler, Page, fit, in_sample, pages, vote_correlations
+from curator.labeling import Labeler, Page, fit, in_sample, pages, uniform, vote_correlations
 from curator.prior import MOST_OPTIONS, PriorEstimate, prior_from_audits, prior_from_probes
 from curator.probes import make_probes
 from curator.requests import PLAIN, Prompting
@@ -115,10 +115,14 @@ class Learned(Generic[Output]):
 
 
 def learn(
-    answers: Answers[Output], reference: EngineIdentity | None = None, denoising: Denoising | None = None
+    answers: Answers[Output],
+    reference: EngineIdentity | None = None,
+    denoising: Denoising | None = None,
+    reference_share: float = 1.0,
 ) -> Labeler:
     """Fit the closed fields on the corpus, and denoise them where that is wanted; then calibrate with
-    audits where there are enough, else with the reference's answers where there are.
+    audits where there are enough, else with the reference's answers where there are. `reference_share` of
+    the documents were drawn for the reference.
 
     Raises: MissingExtraError, WeightsError from denoising.
     """
@@ -139,7 +143,8 @@ def learn(
         labeler = replace(labeler, corpus=_corpus(answers, labeler, denoising))
     calibrators = _calibrators(answers, labeler, audited, calibrate_with_audits)
     if reference is not None:
-        found = _enough(reference_answers(replace(answers, identity=reference, prompting=PLAIN, earlier=())))
+        theirs = reference_answers(replace(answers, identity=reference, prompting=PLAIN, earlier=()))
+        found = _enough(_drawn(answers.store, theirs, reference_share))
         by_reference = partial(calibrate_with_reference, reference=str(reference))
         calibrators = {**_calibrators(answers, labeler, found, by_reference), **calibrators}
     return replace(labeler, calibrators=calibrators, correlations=correlations)
@@ -172,6 +177,14 @@ def reference_answers(answers: Answers[Output]) -> dict[str, dict[str, Json]]:
                 if top is not None:
                     chosen[item.name][name] = item.values[top]
     return chosen
+
+
+def _drawn(store: Store, theirs: Checked, share: float) -> dict[str, dict[str, Json]]:
+    """A reference's answers without those that came with a cascade's traffic and were not drawn uniformly: the
+    strong tier was asked about the hard ones, and would make the others look as hard."""
+    beyond = {name for rows in theirs.values() for name in rows if uniform(name) >= share}
+    served = store.served_documents(sorted(beyond)) if beyond else set()
+    return {field: {name: v for name, v in rows.items() if name not in served} for field, rows in theirs.items()}
 
 
 def _by_field(task: Task[Output], audits: Sequence[Audit]) -> dict[str, dict[str, Json]]:

@@ -160,8 +160,7 @@ async def ask(answers: Answers[Output], engine: Engine, run: Run, plan: Plan, co
     """Have all kept documents answered by the engine, then a uniform sample of them by the reference;
     returns the report of it."""
     task, store, prompting, started = answers.task, answers.store, answers.prompting, time.monotonic()
-    key = plan.screening.key
-    kept = store.count(key) if plan.limit is None else min(plan.limit, store.count(key))
+    key, kept = plan.screening.key, _to_label(store, plan)
     counts.total = counts.done + kept * len(list(requests_of(task, Document("", ""))))
     try:
         with stage_span("annotate", rows=kept, round=prompting.round):
@@ -196,10 +195,19 @@ def answers_of(task: Task[Output], store: Store, engine: Engine, plan: Plan) -> 
     return Answers(task, store, engine.identity, plan.screening.key, prompting, probes=plan.probes, priors=priors)
 
 
+def _to_label(store: Store, plan: Plan) -> int:
+    """How many documents are labelled."""
+    kept = store.count(plan.screening.key)
+    return kept if plan.limit is None else min(plan.limit, kept)
+
+
 def teach(answers: Answers[Output], plan: Plan) -> Labeler:
     """What the answers, audits and the reference teach about labels and confidence."""
     with stage_span("learn"):
-        return learn(answers, plan.reference.identity if plan.reference else None, plan.denoising)
+        if plan.reference is None:
+            return learn(answers, None, plan.denoising)
+        share = plan.reference_rows / max(_to_label(answers.store, plan), 1)
+        return learn(answers, plan.reference.identity, plan.denoising, share)
 
 
 def freeze(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ import pytest
 from curator.annotate import annotate
 from curator.engines.base import EngineIdentity
 from curator.engines.scripted import ScriptedEngine
+from curator.labeling import uniform
 from curator.learning import Answers, learn, reference_answers
-from curator.store import Audit, Store
+from curator.store import Audit, ServedQuestion, Store
 from curator.task import classify
 from curator.types import DecideRequest, Document
 
@@ -84,3 +86,29 @@ async def test_a_reference_calibrates_and_its_answers_stay_apart(tmp_path):
     }
     # The weak engine's own pages hold its answers only.
     assert sum(len(page.ids) for page in answers.pages()) == ROWS
+
+
+async def test_what_a_cascade_escalated_does_not_make_the_rest_look_hard(tmp_path):
+    """The strong tier answered in service where the weak one was wrong; only its uniform sample may calibrate."""
+    engine = ScriptedEngine(decide=weak)
+    answers = await answered(tmp_path, engine)
+    strong = ScriptedEngine(decide=lambda r: truth(r.state), identity=EngineIdentity("scripted", "strong"))
+    labeler = learn(answers)
+    page = next(iter(answers.pages()))
+    tops = labeler.aggregate(page, "label").top
+    wrong = {name for name, top in zip(page.ids, tops, strict=True) if ["ham", "spam"][top] != truth(name)}
+    drawn = {f"d{i}" for i in range(ROWS) if uniform(f"d{i}") < 0.25}
+    assert len(wrong - drawn) > 20
+    with answers.store.run("annotate", {}) as run:
+        documents = [Document(name, name) for name in sorted(drawn | wrong)]
+        await annotate([documents], TASK, strong, run)
+    row = ServedQuestion("", "", "label", "f", "p", "strong", None, None, "raw", None, None, None, 0.0, "2026-05-01")
+    answers.store.add_traffic([replace(row, request_id=name, document_id=name) for name in sorted(wrong)], "r")
+
+    def confidence(share: float) -> float:
+        learned = learn(answers, strong.identity, None, share)
+        return float(learned.confidence("label", learned.aggregate(page, "label"))[0].mean())
+
+    right = 1 - len(wrong) / ROWS
+    assert confidence(0.25) == pytest.approx(right, abs=0.08)
+    assert confidence(1.0) < right - 0.1

@@ -31,10 +31,12 @@ from curator.store.records import (
     ModelRecord,
     Rejection,
     RunInfo,
+    ServedQuestion,
     StoreStatus,
     TaskInfo,
 )
 from curator.store.runs import Run
+from curator.store.served import TrafficPart
 from curator.store.versions import DATASET_COLUMNS, DATASET_INPUT, DatasetPart
 from curator.types import Reject
 
@@ -57,13 +59,14 @@ __all__ = [
     "Rejection",
     "Run",
     "RunInfo",
+    "ServedQuestion",
     "Store",
     "StoreStatus",
     "TaskInfo",
 ]
 
 
-class Store(DocumentPart, LabelPart, DatasetPart, ModelPart, PeoplePart):
+class Store(DocumentPart, LabelPart, DatasetPart, ModelPart, TrafficPart, PeoplePart):
     """A store at `path`, made if it is absent and `create`; an older one is migrated.
 
     `wait` is how many seconds a call waits for other processes before it raises StoreLockedError.

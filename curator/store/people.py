@@ -46,6 +46,10 @@ _LIFE: dict[str, str] = {
         "SELECT task_id, field, value::JSON AS value, auditor, audited_at::VARCHAR AS audited_at FROM audits"
         " WHERE document_id = ? ORDER BY audited_at, field"
     ),
+    "traffic": (
+        "SELECT request_id, question, tier, value, confidence, basis, audit, disagreed, policy,"
+        " received_at::VARCHAR AS received_at, run_id FROM traffic WHERE document_id = ? ORDER BY received_at, question"
+    ),
     "datasets": (
         "SELECT r.version, v.task_id, r.position, r.output::JSON AS output, r.confidence, r.weight FROM dataset_rows r"
         " JOIN datasets v USING (version) WHERE r.document_id = ? ORDER BY r.version"
@@ -98,13 +102,15 @@ class PeoplePart(RunPart):
             output_tokens=sum(engine.output_tokens for engine in engines),
             cost=sum(engine.cost for engine in engines) if priced else None,
             unpriced=sum(engine.unpriced for engine in engines),
+            traffic=_counts(connection, "tier", "traffic"),
             running=_running(connection, holder) if holder else None,
             runs=tuple(_runs(connection, holder, _SHOWN_RUNS)),
         )
 
     def why(self, document_id: str) -> JsonObject:
         """All that is known about one document, across the tables, as JSON: `document` (None for an id
-        that was only ever rejected), `rejects`, `verdicts`, `annotations`, `labels`, `audits`, `datasets`.
+        that was only ever rejected), `rejects`, `verdicts`, `annotations`, `labels`, `audits`, `traffic`,
+        `datasets`.
 
         Raises: InputError if nothing is known, naming ids that are close.
         """

@@ -96,6 +96,28 @@ class ModelRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class ServedQuestion:
+    """What a cascade served to one question of a request. `document_id` is None where the text was not recorded;
+    `audit` the probability with which an accepted answer was drawn for an audit, None where it was not; `cost` and
+    `latency` are the whole request's; `received_at` is ISO 8601 in UTC."""
+
+    request_id: str
+    document_id: str | None
+    question: str
+    fingerprint: str
+    policy: str
+    tier: str
+    value: str | None
+    confidence: float | None
+    basis: str
+    audit: float | None
+    disagreed: bool | None
+    cost: float | None
+    latency: float
+    received_at: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunInfo:
     """One command that wrote to the store: `running`, `done`, `failed` or `interrupted`."""
 
@@ -147,7 +169,8 @@ class EngineUse:
 class StoreStatus:
     """What is in the store. `rejects`: rows that could not be ingested, by reason; `failures`:
     completions without an answer, by error; `cost`: the known money, None if no answer has a price;
-    `unpriced`: answers without one; `pending_bytes`: journal not yet in the tables."""
+    `unpriced`: answers without one; `pending_bytes`: journal not yet in the tables; `traffic`: answers
+    that a cascade served, by tier."""
 
     path: str
     schema_version: int
@@ -167,5 +190,6 @@ class StoreStatus:
     output_tokens: int
     cost: float | None
     unpriced: int
+    traffic: dict[str, int]
     running: RunInfo | None
     runs: tuple[RunInfo, ...] = ()

@@ -1,0 +1,149 @@
+"""What follows an answer: audits, tightening and the traffic record, on a running cascade."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from route_builders import FUN, MOOD, policy, row, scripted
+
+from cascade.live import LiveSettings
+from cascade.observer import Observer
+from cascade.policy import Policy
+from cascade.router import Cascade
+from cascade.traffic import TrafficRecord
+from cascade.traffic_files import read_traffic
+from cascade.traffic_writer import TrafficSettings, TrafficWriter
+from curator.engines.base import Engine, request_key
+from curator.engines.scripted import ScriptedEngine
+from curator.errors import ServerError
+from curator.types import DecideRequest
+
+pytestmark = pytest.mark.anyio
+
+NOW = datetime(2026, 5, 1, tzinfo=UTC)
+ALWAYS = LiveSettings(share=1.0)
+
+
+def tiers(strong: str = "good") -> dict[str, ScriptedEngine]:
+    """The small tier is sure of "good" but where the state says hard."""
+    small = scripted("small", decide=lambda r: [0.9, 0.1] if "hard" not in r.state else [0.6, 0.4])
+    return {"small": small, "strong": scripted("strong", decide=lambda _: strong)}
+
+
+def observer(
+    engines: dict[str, ScriptedEngine], found: Policy | None = None, settings: LiveSettings = ALWAYS, **more: object
+) -> Observer:
+    given: dict[str, Engine] = dict(engines)
+    found = found or policy(given, row(), {"mood": [0.8]})
+    return Observer(lambda made: Cascade(given, made), found, settings, coin=random.Random(1), **more)
+
+
+async def ask(watched: Observer, name: str, request: DecideRequest | None = None) -> None:
+    request = request or row(f"state {name}")
+    await watched.follow(name, request, await watched.cascade.route(request), NOW)
+
+
+async def test_accepted_answers_are_audited_and_escalated_ones_are_not() -> None:
+    engines = tiers("bad")
+    watched = observer(engines)
+    await ask(watched, "q1")
+    await ask(watched, "q2", row("hard"))
+    (live,) = watched.live.values()
+    counts = live.counts
+    assert (counts.queries, counts.accepted, counts.audits, counts.disagreed) == (2, 1, 1, 1)
+    assert len(engines["strong"].requests) == 2
+
+
+async def test_an_alarm_makes_another_cascade_which_asks_the_teacher() -> None:
+    engines = tiers("bad")
+    watched = observer(engines)
+    first = watched.cascade
+    for number in range(40):
+        await ask(watched, f"q{number}")
+    assert watched.cascade is not first
+    (live,) = watched.live.values()
+    assert live.failed_safe
+    routed = await watched.cascade.route(row())
+    assert (routed.answers[0].tier, len(routed.attempts)) == ("strong", 1)
+    # The next process begins where this one stopped.
+    again = observer(engines, states=watched.live_states)
+    assert (await again.cascade.route(row())).answers[0].tier == "strong"
+
+
+async def test_agreement_raises_no_alarm() -> None:
+    watched = observer(tiers("good"))
+    for number in range(200):
+        await ask(watched, f"q{number}")
+    (live,) = watched.live.values()
+    assert not live.alarms
+    assert live.estimate().high < 0.1
+
+
+async def test_an_answer_from_before_the_alarm_is_not_held_against_the_new_thresholds() -> None:
+    engines = tiers("bad")
+    watched = observer(engines)
+    late = await watched.cascade.route(row("late"))
+    for number in range(40):
+        await ask(watched, f"q{number}")
+    (live,) = watched.live.values()
+    before = live.counts.queries
+    await watched.follow("late", row("late"), late, NOW)
+    assert live.counts.queries == before
+
+
+async def test_a_teacher_that_fails_leaves_the_audit_lost() -> None:
+    engines = tiers()
+    engines["strong"] = scripted("strong", decide=lambda _: "good", faults=[ServerError("down")] * 3)
+    watched = observer(engines)
+    for number in range(4):
+        await ask(watched, f"q{number}")
+    (live,) = watched.live.values()
+    assert (live.estimate().lost, live.counts.settled) == (3, 1)
+
+
+async def test_what_was_served_because_the_teacher_failed_is_not_counted() -> None:
+    engines = tiers()
+    engines["strong"] = scripted("strong", decide=lambda _: "good", faults=[ServerError("down")])
+    watched = observer(engines)
+    await ask(watched, "q1", row("hard"))
+    (live,) = watched.live.values()
+    assert live.counts.queries == 0
+
+
+async def test_a_question_without_a_certificate_is_not_watched() -> None:
+    engines = tiers()
+    watched = observer(engines)
+    await ask(watched, "q1", row("fine", FUN))
+    (live,) = watched.live.values()
+    assert live.counts.queries == 0
+
+
+async def test_the_record_holds_all_that_was_said(tmp_path: Path) -> None:
+    engines = {
+        "small": scripted("small", decide=lambda _: {"mood": [0.9, 0.1], "fun": [0.7, 0.3]}),
+        "strong": scripted("strong", decide=lambda request: "bad" if request.questions == (MOOD,) else "yes"),
+    }
+    both = row("fine", MOOD, FUN)
+    found = policy(dict(engines), both, {"mood": [0.8], "fun": [0.99]})
+    writer = TrafficWriter(TrafficSettings(folder=tmp_path, content=True))
+    watched = observer(engines, found, writer=writer)
+    await ask(watched, "q1", both)
+    writer.close()
+    (record,) = [row.record for row in read_traffic(tmp_path)]
+    assert isinstance(record, TrafficRecord)
+    assert [(one.question, one.tier, one.value, one.audit, one.disagreed) for one in record.served] == [
+        ("mood", "small", "good", 1.0, True),
+        ("fun", "strong", "yes", None, None),
+    ]
+    assert [(item.tier, item.questions) for item in record.answers] == [
+        ("small", ("mood", "fun")),
+        ("strong", ("fun",)),
+        ("strong", ("mood",)),
+    ]
+    asked = [request for request in engines["strong"].requests if isinstance(request, DecideRequest)]
+    assert [item.key for item in record.answers[1:]] == [request_key(engines["strong"].identity, r) for r in asked]
+    assert record.request == both
+    assert record.served[0].fingerprint == found.questions[0].fingerprint
