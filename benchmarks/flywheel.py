@@ -69,10 +69,10 @@ class Sizes:
     """How many texts teach the strong tier, begin the first curation, are asked about for one certificate, and are
     served in one turn."""
 
-    taught: int = 1200
+    taught: int = 1000
     seed: int = 100
-    sample: int = 600
-    served: int = 800
+    sample: int = 500
+    served: int = 700
 
 
 @dataclass(frozen=True, slots=True)
