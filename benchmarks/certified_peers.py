@@ -24,6 +24,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -69,26 +70,36 @@ def main() -> None:
     parser.add_argument("--peers", type=Path, help="the Python that the peers are installed for")
     parser.add_argument("--only", nargs="*", choices=[*PEERS], default=[*PEERS], help="which peers")
     parser.add_argument("--splits", type=int, default=1)
+    parser.add_argument("--recalibrations", type=int, default=0, help="how often our thresholds are drawn again")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     texts, answers = read(given.data)
     encoder = Encoder(DEFAULT_ENCODER)
     features = FeatureCache(encoder, encoder.identity.key).encode(texts)
     found: list[dict[str, object]] = []
+    again: list[dict[str, object]] = []
     for split in range(given.splits):
         parts = deal(len(texts), split)
-        arms = ours(features, answers, parts)
+        rows = scored(features, answers, parts)
+        arms = ours(rows, len(parts["calibration"]))
         if given.peers is not None:
             arms |= theirs(given.peers, given.only, (texts, answers, features), parts)
         found += [{"split": split, "arm": name, "risk": risk, "alpha": alpha, **arm.figures()}
                   for (name, risk, alpha), arm in arms.items()]  # fmt: skip
+        again += [{"split": split, **row} for row in recalibrated(rows, given.recalibrations)]
         print(f"split {split + 1} of {given.splits} done", file=sys.stderr, flush=True)
     table = summary(found)
     show(table)
+    for row in again:
+        print(f"- split {row['split']}, {row['arm']}, {row['risk']}, alpha {row['alpha']}: recalibrated {row['draws']} "
+              f"times, {row['share']:.1%} served, broken {row['broken']:.1%} (delta {row['delta']:.0%})")  # fmt: skip
     if given.json:
-        only = "" if given.only == [*PEERS] else f" --only {' '.join(given.only)}"
-        command = f"python -m benchmarks.certified_peers --peers peers/bin/python{only} --splits {given.splits}"
-        save(given.json, {"command": command, "claimed": CLAIMED, "table": table, "splits": found})
+        parts_of = [f"--splits {given.splits}", f"--recalibrations {given.recalibrations}"]
+        parts_of += ["--peers peers/bin/python"] if given.peers else []
+        parts_of += [] if given.only == [*PEERS] else [f"--only {' '.join(given.only)}"]
+        command = f"python -m benchmarks.certified_peers {' '.join(parts_of)}"
+        run = {"command": command, "claimed": CLAIMED, "table": table, "splits": found, "recalibrated": again}
+        save(given.json, run)
 
 
 def save(path: Path, run: dict[str, object]) -> None:
@@ -116,26 +127,45 @@ def deal(rows: int, split: int) -> dict[str, Ints]:
     return dict(zip(PARTS, (order[:calibration], order[calibration:-TEST], order[-TEST:]), strict=True))
 
 
-def ours(features: Features, answers: list[str], parts: Mapping[str, Ints]) -> dict[tuple[str, str, float], Arm]:
-    """A linear head on the fit rows, its top probability as the signal, and learn-then-test for every risk."""
+def scored(features: Features, answers: list[str], parts: Mapping[str, Ints]) -> dict[str, tuple[Floats, Bools]]:
+    """Our arms: the top probability of every row that was not fitted on, calibration rows first, and whether the
+    answer is the teacher's. A linear head on the fit rows; and its mean with the nearest fit rows' answers."""
     labels = sorted({answers[row] for row in parts["fit"]})
     places = {label: place for place, label in enumerate(labels)}
     gold = np.array([places.get(label, -1) for label in answers])
-    fit = parts["fit"]
+    fit, asked = parts["fit"], np.concatenate([parts["calibration"], parts["test"]])
     targets = np.eye(len(labels))[gold[fit]]
-    head = train_head(features[fit], targets, np.ones(len(fit)))
-    tested = [parts["calibration"], parts["test"]]
-    alone = [head.probabilities(features[rows]) for rows in tested]
-    joined = [
-        (own + neighbours(features[fit], targets, features[rows])) / 2 for own, rows in zip(alone, tested, strict=True)
-    ]
-    truth = [gold[rows] for rows in tested]
+    alone = train_head(features[fit], targets, np.ones(len(fit))).probabilities(features[asked])
+    joined = (alone + neighbours(features[fit], targets, features[asked])) / 2
+    arms = {"goldless": alone, "goldless, with neighbours": joined}
+    return {name: (table.max(axis=1), table.argmax(axis=1) == gold[asked]) for name, table in arms.items()}
+
+
+def ours(rows: Mapping[str, tuple[Floats, Bools]], calibration: int) -> dict[tuple[str, str, float], Arm]:
+    """Learn-then-test for every risk on the first `calibration` rows; served and scored on the others."""
     return {
-        (name, risk, alpha): _certified(chances, truth, alpha, risk)
-        for name, chances in (("goldless", alone), ("goldless, with neighbours", joined))
+        (name, risk, alpha): Arm(
+            sure[calibration:] >= threshold(sure[:calibration], right[:calibration], alpha, risk), right[calibration:]
+        )
+        for name, (sure, right) in rows.items()
         for risk in DELTAS
         for alpha in ALPHAS
     }
+
+
+def recalibrated(rows: Mapping[str, tuple[Floats, Bools]], draws: int) -> list[dict[str, object]]:
+    """How often a threshold breaks alpha: calibration rows are drawn with replacement from all rows that were not
+    fitted on, and the risk is that of all of them, so that no chance of a test set is in it."""
+    found = []
+    for (name, (sure, right)), risk, alpha in product(rows.items(), DELTAS, ALPHAS):
+        drawn = [np.random.default_rng(seed).integers(0, len(sure), CALIBRATION) for seed in range(draws)]
+        arms = [Arm(sure >= threshold(sure[chosen], right[chosen], alpha, risk), right).figures() for chosen in drawn]
+        found.append(
+            {"arm": name, "risk": risk, "alpha": alpha, "delta": DELTAS[risk], "draws": draws,
+             "share": float(np.mean([arm["share"] for arm in arms])),
+             "broken": float(np.mean([arm[risk] > alpha for arm in arms]))}
+        )  # fmt: skip
+    return found
 
 
 def neighbours(fitted: Features, targets: Floats, asked: Features) -> Floats:
@@ -147,13 +177,6 @@ def neighbours(fitted: Features, targets: Floats, asked: Features) -> Floats:
     weights = np.exp((np.take_along_axis(similar, nearest, axis=1) - 1) / WARMTH)
     found: Floats = np.einsum("nj,njk->nk", weights / weights.sum(axis=1, keepdims=True), targets[nearest])
     return found
-
-
-def _certified(chances: list[Floats], truth: list[Ints], alpha: float, risk: str) -> Arm:
-    """The threshold from the calibration rows, on the test rows."""
-    sure = [table.max(axis=1) for table in chances]
-    right = [table.argmax(axis=1) == gold for table, gold in zip(chances, truth, strict=True)]
-    return Arm(sure[1] >= threshold(sure[0], right[0], alpha, risk), right[1])
 
 
 def threshold(sure: Floats, right: Bools, alpha: float, risk: str) -> float:

@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from benchmarks.certified_peers import DELTAS, Arm, deal, neighbours, ours, summary, threshold
+from benchmarks.certified_peers import DELTAS, Arm, deal, neighbours, ours, recalibrated, scored, summary, threshold
 
 
 def test_parts_are_disjoint_and_the_first_split_keeps_the_official_test_set():
@@ -53,7 +53,8 @@ def test_every_arm_and_its_figures():
     gold = random.integers(0, 3, 900)
     features = (3 * np.eye(3, 8)[gold] + random.normal(0, 1, (900, 8))).astype(np.float32)
     parts = {"fit": np.arange(400), "calibration": np.arange(400, 700), "test": np.arange(700, 900)}
-    arms = ours(features, [f"label {value}" for value in gold], parts)
+    scores = scored(features, [f"label {value}" for value in gold], parts)
+    arms = ours(scores, 300)
     assert set(arms) == {
         (name, risk, alpha)
         for name in ("goldless", "goldless, with neighbours")
@@ -61,6 +62,9 @@ def test_every_arm_and_its_figures():
         for alpha in (0.05, 0.01)
     }
     assert arms["goldless", "all", 0.05].figures()["share"] > 0.8
+    again = recalibrated(scores, 40)
+    assert len(again) == len(arms)
+    assert all(row["broken"] <= row["delta"] + 2 * np.sqrt(row["delta"] / 40) for row in again)
     rows = [{"split": 0, "arm": "a", "risk": "served", "alpha": 0.1, **Arm(*flags).figures()} for flags in (
         (np.array([True, True, False, False]), np.array([True, False, True, True])),
         (np.array([True, False, False, False]), np.array([True, False, True, True])),
