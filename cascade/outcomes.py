@@ -124,3 +124,11 @@ def differ(outcomes: Outcomes, tolerance: int = 0) -> Floats:
     result: Floats = off.astype(np.float64)
     result[:, -1] = 0.0
     return result
+
+
+def tier_agreement(answers: Ints) -> Floats:
+    """1 (n, t) where a tier says what the one before says, else 0; NaN where either says nothing, and for the first."""
+    same = np.full(answers.shape, np.nan)
+    known = (answers[:, 1:] != NO_ANSWER) & (answers[:, :-1] != NO_ANSWER)
+    same[:, 1:] = np.where(known, answers[:, 1:] == answers[:, :-1], np.nan)
+    return same

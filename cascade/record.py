@@ -13,7 +13,7 @@ import numpy as np
 
 from cascade.asking import TEXT, Asking, Deciding, Generating
 from cascade.fingerprint import question_fingerprint
-from cascade.outcomes import NO_ANSWER, Outcomes
+from cascade.outcomes import NO_ANSWER, Outcomes, tier_agreement
 from cascade.probing import AnswerOf, Probe, answer_in
 from cascade.route import Tier
 from cascade.routed import Answer, total
@@ -163,7 +163,7 @@ class _Table(Generic[Answer]):
 
     def _signal(self, spec: SignalSpec) -> Floats:
         if spec.base == "tier_agreement":
-            return _tier_agreement(self.numbers)
+            return tier_agreement(self.numbers)
         values = [[one[row].signals[place].get(spec.name, math.nan) for one in self.seen] for row, place in self.rows]
         return np.array(values, dtype=np.float64).reshape(self.numbers.shape)
 
@@ -172,14 +172,6 @@ class _Table(Generic[Answer]):
         whole = np.array(values, dtype=np.float64).reshape(self.numbers.shape)
         result: Floats = whole / np.array(questions, dtype=np.float64)[:, None]
         return result
-
-
-def _tier_agreement(numbers: Ints) -> Floats:
-    """Whether each tier says what the one before said; NaN where either says nothing, and for the first."""
-    values = np.full(numbers.shape, np.nan)
-    known = (numbers[:, 1:] >= 0) & (numbers[:, :-1] >= 0)
-    values[:, 1:] = np.where(known, numbers[:, 1:] == numbers[:, :-1], np.nan)
-    return values
 
 
 def _tops(rows: Sequence[tuple[int, int]], seen: Sequence[Sequence[_Seen[Decision]]]) -> Ints:

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cascade.fingerprint import identity_text
-from cascade.outcomes import NO_ANSWER, Outcomes
+from cascade.outcomes import NO_ANSWER, Outcomes, tier_agreement
 from cascade.signals import decision_signals, free_signals, parse_signal
-from curator.confidence import Floats, Ints
 from curator.errors import EngineError
 from curator.types import Decision, Document, Json, Price, Usage
 
@@ -121,7 +120,7 @@ def outcomes_of(
         specs = [parse_signal(name) for name in free_signals("decide", field.question.kind) if name != AGREEMENT]
         columns = [decision_signals(specs, [row[tier] for row in table], field.question) for tier in range(len(tiers))]
         signals = {spec.name: np.stack([column[spec.name] for column in columns], axis=1) for spec in specs}
-        signals[AGREEMENT] = _agreement(answers.astype(np.int64))
+        signals[AGREEMENT] = tier_agreement(answers.astype(np.int64))
         right = {name: field.values.index(value) for name, value in truth.get(field.name, {}).items()}
         checked = np.array([right.get(name, NO_ANSWER) for name in ids])[:, None]
         found[field.name] = Outcomes(
@@ -139,10 +138,3 @@ def outcomes_of(
 def _at(tier: TierAnswers, name: str, place: int) -> Decision | None:
     answers = tier.decisions.get(name)
     return None if answers is None else answers[place]
-
-
-def _agreement(answers: Ints) -> Floats:
-    """Whether a tier says what the one before says; NaN where either says nothing, and for the first."""
-    known = (answers[:, 1:] != NO_ANSWER) & (answers[:, :-1] != NO_ANSWER)
-    same: Floats = np.where(known, answers[:, 1:] == answers[:, :-1], np.nan)
-    return np.concatenate([np.full((len(answers), 1), np.nan), same], axis=1)
