@@ -260,8 +260,9 @@ def classify(labels: Sequence[str] | Mapping[str, str], instruction: str) -> Tas
     if len(names) < 2:
         raise TaskError(f"a choice needs two labels or more, not {list(names)}")
     marks = Labels(descriptions=dict(labels)) if isinstance(labels, Mapping) else Labels()
-    # The Literal is made at run time, out of a static checker's sight.
-    choice: Any = Annotated[Literal.__getitem__(names), marks]
+    # The Literal is made at run time, out of a static checker's sight. `names` stand in the metadata too, because
+    # `typing` keeps what it has made, and takes Literals for the same that differ in the order of their options.
+    choice: Any = Annotated[Literal.__getitem__(names), marks, names]
     output = create_model("Classification", __base__=Classification, label=(choice, ...))
     return Task(output, instruction)
 

@@ -133,3 +133,11 @@ def test_classify_with_descriptions():
 def test_a_task_that_cannot_be_asked(make, message):
     with pytest.raises(TaskError, match=message):
         make()
+
+
+def test_options_keep_their_order_whatever_was_made_before():
+    one = classify(["first", "second"], "Which?")
+    other = classify(["second", "first"], "Which?")
+    assert one.questions[0].labels == ("first", "second")
+    assert other.questions[0].labels == ("second", "first")
+    assert one.id != other.id
