@@ -131,9 +131,8 @@ def learn(
     if not task.closed:
         return Labeler({}, correlations=correlations)
     labeler = fit(task, answers.pages(), answers.documents, answers.priors, answers.rounds)
-    if answers.probes:
-        priors = {**probe_priors(answers, labeler), **answers.priors}
-        labeler = fit(task, answers.pages(), answers.documents, priors, answers.rounds)
+    if answers.probes and (estimated := probe_priors(answers, labeler)):
+        labeler = fit(task, answers.pages(), answers.documents, {**estimated, **answers.priors}, answers.rounds)
     audited = _enough(_by_field(task, answers.store.audits(task.id)))
     if audited:
         # Checked rows tell the class prior too, where the answers alone may not identify it.

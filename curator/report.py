@@ -207,8 +207,9 @@ def write_report(found: Evaluation, path: Path) -> None:
     write_page(text, path)
 
 
-def write_page(text: str, path: Path) -> None:
-    """Write a file that appears whole or not at all. Raises: InputError if it cannot be written."""
+def write_page(text: str, path: Path, option: str = "--out") -> None:
+    """Write a file that appears whole or not at all. Raises: InputError if it cannot be written, naming the `option`
+    that says where."""
     part = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -217,4 +218,4 @@ def write_page(text: str, path: Path) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
-        raise InputError(f"{path} cannot be written: {error.strerror}", hint="name another --out") from None
+        raise InputError(f"{path} cannot be written: {error.strerror}", hint=f"name another {option}") from None

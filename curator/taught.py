@@ -11,7 +11,6 @@ served is what was curated: the same wordings, the examples of the last round, t
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,9 +24,11 @@ from pydantic import TypeAdapter, ValidationError
 from curator.aggregate import DecisionModel, Ensemble
 from curator.engines import connect
 from curator.engines.base import Engine, EngineIdentity, Preview, question_leads
+from curator.engines.readout import together
 from curator.engines.wrapper import WrapperEngine
 from curator.errors import ConfigError, InputError
 from curator.learning import Learned
+from curator.report import write_page
 from curator.task import Output
 from curator.types import (
     DecideRequest,
@@ -81,11 +82,12 @@ class Lesson:
         return hashlib.blake2b(content, digest_size=8).hexdigest()
 
     def save(self, path: str | Path, engine: str) -> None:
-        """Write the lesson for the model that `connect(engine)` gives. The file is there whole or not at all."""
-        target = Path(path)
-        part = target.with_name(f"{target.name}.part")
-        part.write_bytes(orjson.dumps(replace(self, engine=engine), option=orjson.OPT_INDENT_2, default=dict))
-        part.replace(target)
+        """Write the lesson for the model that `connect(engine)` gives. The file is there whole or not at all.
+
+        Raises: InputError if it cannot be written.
+        """
+        content = orjson.dumps(replace(self, engine=engine), option=orjson.OPT_INDENT_2, default=dict)
+        write_page(content.decode(), Path(path), "--lesson")
 
 
 def lesson_of(learned: Learned[Output]) -> Lesson:
@@ -151,17 +153,19 @@ class TaughtEngine(WrapperEngine):
                 hint="another model has another bias: label with it, and keep its own lesson",
             )
         self._known = {_key(one.question): (one, DecisionModel.from_json(one.model)) for one in self.lesson.questions}
+        inner = self.inner.identity
+        # Asked for with every request: the lesson is hashed once.
+        self._identity = replace(inner, adapter="+".join(filter(None, (inner.adapter, f"taught-{self.lesson.key}"))))
 
     @property
     def identity(self) -> EngineIdentity:
         """The model, with the lesson as its adapter: its answers are not the model's own."""
-        inner = self.inner.identity
-        return replace(inner, adapter="+".join(filter(None, (inner.adapter, f"taught-{self.lesson.key}"))))
+        return self._identity
 
     async def decide(self, request: DecideRequest) -> Decisions:
         """Raises: EngineError and its kin."""
         asked = self._requests(request)
-        results = await asyncio.gather(*(self.inner.decide(one) for one in asked))
+        results = await together([self.inner.decide(one) for one in asked])
         said: dict[str, list[Decision | None]] = {question.name: [] for question in request.questions}
         for one, result in zip(asked, results, strict=True):
             for question, answer in zip(one.questions, result.answers, strict=True):
@@ -181,18 +185,9 @@ class TaughtEngine(WrapperEngine):
 
     def _requests(self, request: DecideRequest) -> list[DecideRequest]:
         """What the model is asked: every wording of the questions that it was taught, and the others as they are."""
-        known = [(question, *self._known[_key(question)]) for question in request.questions if self._knows(question)]
-        found = [
-            DecideRequest(
-                request.state,
-                tuple(replace(taught.wordings[view].question, name=question.name) for question, taught, _ in known),
-                first.wordings[view].template,
-                tuple(_renamed(shown, known) for shown in first.demonstrations),
-            )
-            for _, first, _ in known[:1]
-            for view in range(len(first.wordings))
-        ]
+        known = [(question, self._known[_key(question)][0]) for question in request.questions if self._knows(question)]
         others = tuple(question for question in request.questions if not self._knows(question))
+        found = _as_taught(request.state, known) if known else []
         return [*found, replace(request, questions=others)] if others else found
 
     def _knows(self, question: Question) -> bool:
@@ -218,10 +213,24 @@ def _in_order(wanted: Question, given: Question, values: Sequence[float]) -> lis
     return [values[given.labels.index(label)] for label in wanted.labels]
 
 
-def _renamed(shown: Demonstration, known: Sequence[tuple[Question, Taught, DecisionModel]]) -> Demonstration:
-    """The example with the names that the request has for the questions."""
-    names = {taught.question.name: question.name for question, taught, _ in known}
-    return replace(shown, answers={names[name]: label for name, label in shown.answers.items() if name in names})
+def _as_taught(state: str, known: Sequence[tuple[Question, Taught]]) -> list[DecideRequest]:
+    """One request per wording, in which the questions and the examples' answers go by the request's own names. All
+    questions of a lesson have the same templates and examples."""
+    names = {taught.question.name: question.name for question, taught in known}
+    first = known[0][1]
+    shots = tuple(
+        replace(shown, answers={names[name]: label for name, label in shown.answers.items() if name in names})
+        for shown in first.demonstrations
+    )
+    return [
+        DecideRequest(
+            state,
+            tuple(replace(taught.wordings[view].question, name=question.name) for question, taught in known),
+            wording.template,
+            shots,
+        )
+        for view, wording in enumerate(first.wordings)
+    ]
 
 
 def _key(question: Question) -> tuple[str, str, frozenset[str]]:

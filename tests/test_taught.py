@@ -172,3 +172,11 @@ async def test_a_small_model_is_better_with_its_lesson(tmp_path, tiny_model):
     await served.aclose()
     expected = [row.fields["label"]["probabilities"] for row in rows]
     np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.anyio
+async def test_a_lesson_that_cannot_be_written_is_said(store, tmp_path):
+    result = await curate(TASK, ScriptedEngine(decide=leaning), store, plan=PLAN)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"cannot be written.*name another --lesson"):
+        lesson_of(result.learned).save(tmp_path / "file" / "lesson.json", "transformers:nothing")
