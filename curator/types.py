@@ -150,6 +150,23 @@ class GenerateRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class ChatRequest(GenerateRequest):
+    """A prompt as clients of a chat completions API write it, with what a `GenerateRequest` has no name for.
+
+    `turns` are the messages as they were sent, tool calls, tool results and content parts included; `messages` is the
+    text of them. `tools` and `tool_choice` are the API's. `logprobs` is how many alternatives each token is to be
+    shown with (0: the token alone), None where they are not asked for. `extra` holds the body's other fields, which
+    servers are sent as they are.
+    """
+
+    turns: tuple[JsonObject, ...] = ()
+    tools: tuple[JsonObject, ...] = ()
+    tool_choice: Json = None
+    logprobs: int | None = None
+    extra: JsonObject = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
     """Tokens and calls that a request took, retries included."""
 
@@ -209,12 +226,30 @@ class Decisions:
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One generated text. `logprob` is the mean log-probability of its tokens, where known, and `deciles`
-    their 0th, 10th, ... 100th percentile (11 numbers, however long the text), empty where unknown."""
+    their 0th, 10th, ... 100th percentile (11 numbers, however long the text), empty where unknown. `tool_calls` and
+    `tokens` (the content of `logprobs`) are as the chat completions API has them, where a `ChatRequest` asked."""
 
     text: str
     finish_reason: str = "stop"
     logprob: float | None = None
     deciles: tuple[float, ...] = ()
+    tool_calls: tuple[JsonObject, ...] = ()
+    tokens: tuple[JsonObject, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """The next piece of sample number `index` of a streamed completion. `logprobs` are those of its tokens, where
+    known; `tool_calls` and `tokens` are fragments as the chat completions API streams them. A sample's last piece has
+    its `finish_reason`; the completion's last has the `usage` of it all."""
+
+    index: int = 0
+    text: str = ""
+    logprobs: tuple[float, ...] = ()
+    tool_calls: tuple[JsonObject, ...] = ()
+    tokens: tuple[JsonObject, ...] = ()
+    finish_reason: str | None = None
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import string
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -15,6 +16,7 @@ from curator.types import (
     Completion,
     DecideRequest,
     Decisions,
+    Delta,
     GenerateRequest,
     Message,
     Question,
@@ -81,6 +83,18 @@ class Engine(Protocol):
 
     async def aclose(self) -> None:
         """Free the model, its processes and connections. Calling twice is fine."""
+        ...
+
+
+@runtime_checkable
+class StreamingEngine(Engine, Protocol):
+    """An engine that also hands out a completion piece by piece."""
+
+    def stream(self, request: GenerateRequest) -> AsyncGenerator[Delta, None]:
+        """The pieces of `generate`'s answer as they come. Closing the generator stops the work behind it.
+
+        Raises: as `generate`, also in the middle; then what came before is no answer.
+        """
         ...
 
 
