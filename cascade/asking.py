@@ -22,7 +22,6 @@ from curator.types import Capability, Completion, DecideRequest, Decision, Gener
 TEXT: Final = "text"
 """The name of the one question that a prompt is."""
 
-_TOP: Final = (parse_signal("top_probability"),)
 _SEQUENCE: Final = (parse_signal("sequence_probability"),)
 
 
@@ -99,11 +98,15 @@ class Deciding:
             return refusal(len(places))
         if len(found.answers) != len(places):
             raise InvalidOutputError(f"{engine.identity} gave {len(found.answers)} answers to {len(places)} questions")
+        for place, answer in zip(places, found.answers, strict=True):
+            question = self.request.questions[place]
+            if answer is not None and len(answer.logprobs) != len(question.options):
+                counts = f"{len(answer.logprobs)} probabilities for the {len(question.options)} options"
+                raise InvalidOutputError(f"{engine.identity} gave {counts} of {question.name!r}")
         return Reply(found.answers, found.usage, found.cost, found.latency)
 
     def free(self, place: int, answer: Decision, specs: Sequence[SignalSpec]) -> dict[str, float]:
-        values = decision_signals(specs, (answer,), self.request.questions[place])
-        return {name: float(value[0]) for name, value in values.items()}
+        return decision_signals(specs, answer, self.request.questions[place])
 
     async def probe(self, engine: Engine, place: int, answer: Decision, spec: SignalSpec) -> Probe:
         question = self.request.questions[place]
@@ -120,10 +123,10 @@ class Deciding:
         return True
 
     def raw(self, place: int, answer: Decision) -> float:
-        return self.free(place, answer, _TOP)["top_probability"]
+        return max(answer.probabilities)
 
     def signed(self, answer: Decision, tier: str) -> Decision:
-        return replace(answer, served_by=_path(tier, answer.served_by))
+        return Decision(answer.logprobs, answer.label_mass, answer.readout, _path(tier, answer.served_by))
 
     def _part(self, places: Sequence[int]) -> DecideRequest:
         if len(places) == len(self.names):

@@ -131,7 +131,7 @@ class Cascade:
 
     async def _run(self, asking: Asking[Answer], paths: Sequence[Path]) -> Routed[Answer]:
         with request_span(len(paths)) as current:
-            routed = await Route(self.tiers, asking, paths, self._fallback).run()
+            routed = await Route(self.tiers, asking, paths, self._fallback, watching=current is not None).run()
             if current is not None:
                 tell_request(current, routed, self.policy.currency)
         return routed

@@ -59,8 +59,8 @@ class Memo(Generic[Made]):
             return found[1]
         shown = tuple((d.state, tuple(sorted(d.answers.items()))) for d in request.demonstrations)
         value = (request.questions, request.template, shown)
+        self._trim()
         if value not in self._by_value:
-            self._trim()
             self._by_value[value] = self._make(request)
         made = self._by_value[value]
         blank = DecideRequest("", request.questions, request.template, request.demonstrations)
