@@ -27,10 +27,10 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 
-from cascade.fingerprint import identity_text, prompt_fingerprint, question_fingerprint
+from cascade.fingerprint import prompt_fingerprint, question_fingerprint
 from cascade.policy import Certificate, Policy, QuestionPolicy, Rule, Scorer, TierRecord, Verdict
 from cascade.router import Cascade
-from curator.engines.base import Engine, EngineIdentity
+from curator.engines.base import Engine, EngineIdentity, identity_text
 from curator.engines.scripted import ScriptedEngine
 from curator.engines.tracing import TracingEngine
 from curator.types import (

@@ -81,7 +81,7 @@ def load(path: Path, *, key: Path | None = None, now: datetime | None = None) ->
 
 def check(policy: Policy, tiers: Mapping[str, str], questions: Mapping[str, str]) -> None:
     """Refuse a policy that was made for other models or questions than these. `tiers` maps a tier's name to who it is
-    (`cascade.fingerprint.identity_text`), the cheapest first; `questions` a question's name to its fingerprint.
+    (`curator.engines.base.identity_text`), the cheapest first; `questions` a question's name to its fingerprint.
 
     Raises: ConfigError naming the tier or the question.
     """

@@ -147,7 +147,7 @@ class QuestionPolicy(_Frozen):
 
 
 class TierRecord(_Frozen):
-    """A tier as it was certified: its name in the policy, who it is (`cascade.fingerprint.identity_text`), its price
+    """A tier as it was certified: its name in the policy, who it is (`curator.engines.base.identity_text`), its price
     per million tokens, and the spec that `curator.connect` makes it from, if it is known."""
 
     name: str

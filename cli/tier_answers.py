@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cascade.fingerprint import identity_text
 from cascade.outcomes import NO_ANSWER, Outcomes, tier_agreement
 from cascade.signals import decision_table, free_signals, parse_signal
+from curator.engines.base import identity_text
 from curator.errors import EngineError
 from curator.types import Decision, Document, Json, Price, Usage
 
