@@ -17,7 +17,7 @@ from cascade.signals import SignalSpec, decision_signals, parse_signal, text_sig
 from cascade.validity import is_valid
 from curator.engines.base import Engine
 from curator.errors import InvalidOutputError, RefusalError
-from curator.types import Capability, Completion, DecideRequest, Decision, GenerateRequest, Usage
+from curator.types import Capability, Completion, DecideRequest, Decision, Decisions, GenerateRequest, Usage
 
 TEXT: Final = "text"
 """The name of the one question that a prompt is."""
@@ -81,6 +81,14 @@ class Asking(Protocol[Answer]):
         """The answer with the name of the tier that gave it."""
         ...
 
+    def said(self, place: int, answer: Answer) -> str:
+        """The answer in words: the option's label, or the text."""
+        ...
+
+    def whole(self, reply: Reply[Answer]) -> Decisions | Completion:
+        """A reply as an engine gives it."""
+        ...
+
 
 class Deciding:
     """Questions about one state. Those that a tier is not asked do not change how the others are put."""
@@ -128,6 +136,12 @@ class Deciding:
     def signed(self, answer: Decision, tier: str) -> Decision:
         return Decision(answer.logprobs, answer.label_mass, answer.readout, _path(tier, answer.served_by))
 
+    def said(self, place: int, answer: Decision) -> str:
+        return self.request.questions[place].options[answer.top].label
+
+    def whole(self, reply: Reply[Decision]) -> Decisions:
+        return Decisions(tuple(reply.answers), reply.usage, reply.cost, reply.latency)
+
     def _part(self, places: Sequence[int]) -> DecideRequest:
         if len(places) == len(self.names):
             return self.request
@@ -174,6 +188,15 @@ class Generating:
 
     def signed(self, answer: Completion, tier: str) -> Completion:
         return replace(answer, served_by=_path(tier, answer.served_by))
+
+    def said(self, place: int, answer: Completion) -> str:
+        return answer.samples[0].text
+
+    def whole(self, reply: Reply[Completion]) -> Completion:
+        """Without samples, where it was refused."""
+        (answer,) = reply.answers
+        samples = () if answer is None else answer.samples
+        return Completion(samples, reply.usage, reply.cost, reply.latency)
 
 
 def _path(tier: str, inner: str) -> str:
