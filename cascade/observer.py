@@ -16,7 +16,8 @@ from datetime import datetime
 from typing import Generic, cast, overload
 
 from cascade.asking import Asking, Deciding, Generating, Reply
-from cascade.live import AuditRecord, LiveRisk, LiveSettings, LiveState
+from cascade.live import AuditRecord, LiveRisk, LiveSettings
+from cascade.live_state import LiveState
 from cascade.policy import Policy, QuestionPolicy, Verdict
 from cascade.route import Tier
 from cascade.routed import Answer, Outcome, Routed, Served
@@ -62,6 +63,13 @@ class Observer:
     def live_states(self) -> list[LiveState]:
         """What to keep, now and then and after an alarm, for the next process."""
         return [live.state for live in self.live.values()]
+
+    def adopt(self, states: Iterable[LiveState]) -> None:
+        """What other processes found: where one of them has tightened its thresholds, so does this one."""
+        for state in states:
+            if (live := self.live.get(state.question)) is not None:
+                live.adopt(state)
+        self._tighten()
 
     @overload
     async def follow(self, query_id: str, request: DecideRequest, routed: Routed[Decision], time: datetime) -> None: ...

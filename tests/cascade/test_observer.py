@@ -248,3 +248,13 @@ async def test_without_content_a_texts_record_has_no_words(tmp_path: Path) -> No
     assert "secret" not in repr(record)
     assert "private" not in repr(record)
     assert (record.served[0].disagreed, record.served[0].tier) == (False, "small")
+
+
+async def test_an_alarm_in_one_process_tightens_the_others() -> None:
+    first, second = observer(tiers("bad")), observer(tiers("bad"))
+    for number in range(40):
+        await ask(first, f"q{number}")
+    second.adopt(second.live_states)
+    assert (await second.cascade.route(row())).answers[0].tier == "small"
+    second.adopt(first.live_states)
+    assert (await second.cascade.route(row())).answers[0].tier == "strong"
