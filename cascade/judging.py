@@ -37,17 +37,15 @@ async def judge(
         return Judged(Judgement(name, None, Reason.REFUSED, threshold=rule.limit))
     if not asking.valid(answer):
         return Judged(Judgement(name, answer, Reason.INVALID, threshold=rule.limit))
-    values = asking.free(place, answer, specs)
-    costly = [spec for spec in specs if spec.needs in ("samples", "calls")]
-    for spec in specs:
-        if spec.needs == "tier" and before is not None:
-            values[spec.name] = float(asking.same(place, answer, before))
-        elif spec.name not in values:
-            values[spec.name] = math.nan
-    probes: list[Probe] = []
-    if costly and not any(math.isnan(values[spec.name]) for spec in specs if spec not in costly):
-        probes = await together([asking.probe(engine, place, answer, spec) for spec in costly])
-        values |= {spec.name: probe.value for spec, probe in zip(costly, probes, strict=True)}
+    values, probes = asking.free(place, answer, specs), list[Probe]()
+    if more := [spec for spec in specs if spec.name not in values]:
+        values |= {spec.name: math.nan for spec in more}
+        if before is not None:
+            values |= {spec.name: float(asking.same(place, answer, before)) for spec in more if spec.needs == "tier"}
+        costly = [spec for spec in more if spec.costly]
+        if not any(math.isnan(values[spec.name]) for spec in specs if not spec.costly):
+            probes = await together([asking.probe(engine, place, answer, spec) for spec in costly])
+            values |= {spec.name: probe.value for spec, probe in zip(costly, probes, strict=True)}
     # A score is NaN where a signal is: an unknown signal is never a low one.
     score = rule.scorer.score_one([values[spec.name] for spec in specs])
     reason = Reason.UNKNOWN if math.isnan(score) else Reason.REACHED if score >= rule.limit else Reason.BELOW

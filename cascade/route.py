@@ -100,10 +100,10 @@ class Route(Generic[Answer]):
             return Judged(Judgement(name, answer, Reason.REFUSED if answer is None else unjudged))
         earlier = self._answers.get((number - 1, place))
         before = None if earlier is None else earlier.answer
-        with decide_span(tier.name, name) if self.watching else NOBODY as current:
+        with decide_span() if self.watching else NOBODY as current:
             found = await judge(self.asking, place, answer, before, rule, tier.engine)
             if current is not None:
-                tell_judgement(current, found.judgement)
+                tell_judgement(current, tier.name, found.judgement)
         return found
 
     def _note(

@@ -135,7 +135,9 @@ class Cascade:
     async def _run(self, asking: Asking[Answer], marks: Sequence[str]) -> Routed[Answer]:
         paths = [self._rules.path(name, mark) for name, mark in zip(asking.names, marks, strict=True)]
         with request_span(len(paths)) as current:
-            routed = await Route(self.tiers, asking, paths, self._fallback, watching=current is not None).run()
+            # Where the request's span is not sampled, neither are those below it.
+            watching = current is not None and current.is_recording()
+            routed = await Route(self.tiers, asking, paths, self._fallback, watching).run()
             if current is not None:
                 tell_request(current, routed, self.policy.currency)
         return routed

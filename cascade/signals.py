@@ -52,6 +52,11 @@ class SignalSpec:
         """The parameter as a number of samples or orders."""
         return int(self.parameter)
 
+    @property
+    def costly(self) -> bool:
+        """Whether it takes further calls of the model."""
+        return self.needs in ("samples", "calls")
+
 
 @dataclass(frozen=True, slots=True)
 class _Known:
