@@ -93,13 +93,11 @@ class Observer:
         if due is not None:
             await self.audit(due)
 
-    def note(
-        self, query_id: str, request: Request, routed: Routed[Answer], time: datetime, *, watch: bool = True
-    ) -> Due[Answer] | None:
+    def note(self, query_id: str, request: Request, routed: Routed[Answer], time: datetime) -> Due[Answer] | None:
         """Count a served request. Returns what is to be audited, for `audit` or `lose`; where nothing is, the traffic
-        record is written now. `watch` is false for an answer that the thresholds in force did not decide."""
+        record is written now."""
         asking = cast(Asking[Answer], self.cascade.asking(request))
-        drawn = self._draw(query_id, request, routed, time) if watch and self.live else {}
+        drawn = self._draw(query_id, request, routed, time) if self.live else {}
         due = Due(query_id, request, asking, routed, time, drawn)
         if drawn:
             return due
@@ -193,7 +191,10 @@ class Observer:
 
 def _counts(live: LiveRisk, served: Served[Answer], score: float) -> bool:
     """Whether this answer tells something about the thresholds in force: not one that no rule let pass because the
-    teacher failed, nor one that was on its way when the thresholds moved."""
+    teacher failed, nor one that was on its way when the thresholds moved, nor one of which a note says that something
+    else decided."""
+    if served.note:
+        return False
     if served.outcome is Outcome.ACCEPTED:
         limits = {rule.tier: limit for rule, limit in zip(live.policy.rules, live.thresholds, strict=True)}
         limit = limits[served.tier]

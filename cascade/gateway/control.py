@@ -10,12 +10,13 @@ x-goldless-budget: 0.002    at most so much money for this request
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from cascade.rulebook import NO_WISH, Wish
-from curator.errors import InputError, ModelNotFoundError
+from cascade.wire.models import UnknownModelError, names
+from curator.errors import InputError
 
 TIER: Final = "x-goldless-tier"
 ALPHA: Final = "x-goldless-alpha"
@@ -38,12 +39,12 @@ class Control:
 PLAIN: Final = Control()
 
 
-def control_of(headers: Mapping[str, str], model: str, name: str, tiers: Collection[str]) -> Control:
+def control_of(headers: Mapping[str, str], model: str, name: str, tiers: Sequence[str]) -> Control:
     """What a request asks for. `name` is what the cascade is called as a model.
 
-    Raises: ModelNotFoundError for another model; InputError naming a header that cannot be read.
+    Raises: UnknownModelError; InputError naming a header that cannot be read.
     """
-    tier = _tier(headers.get(TIER, ""), model, name, tiers)
+    tier = _tier(headers.get(TIER, ""), tier_of(model, name, tiers), tiers)
     alpha, budget = headers.get(ALPHA), headers.get(BUDGET)
     if not tier and alpha is None and budget is None:
         return PLAIN
@@ -53,16 +54,23 @@ def control_of(headers: Mapping[str, str], model: str, name: str, tiers: Collect
     return Control(Wish(tier, share), None if budget is None else _number(BUDGET, budget, math.inf))
 
 
-def _tier(header: str, model: str, name: str, tiers: Collection[str]) -> str:
+def tier_of(model: str, name: str, tiers: Sequence[str]) -> str:
+    """The tier that a model's name asks for; "" for the cascade itself. Raises: UnknownModelError."""
+    if model == name:
+        return ""
     called, _, tier = model.partition(":")
-    if called != name or (tier and tier not in tiers) or model.endswith(":"):
-        known = ", ".join([name, *(f"{name}:{one}" for one in tiers)])
-        raise ModelNotFoundError(f"there is no model {model[:100]!r}", hint=f"models: {known}")
+    if called == name and tier in tiers:
+        return tier
+    hint = f"models: {', '.join(names(tiers, name))}"
+    raise UnknownModelError(f"the model {model[:80]!r} is not served here", hint=hint)
+
+
+def _tier(header: str, named: str, tiers: Sequence[str]) -> str:
     if header and header not in tiers:
         raise InputError(f"{TIER} is {header[:100]!r}, which is no tier", hint=f"tiers: {', '.join(tiers)}")
-    if header and tier and header != tier:
+    if header and named and header != named:
         raise InputError(f"{TIER} and the model name different tiers", hint="leave one out")
-    return header or tier
+    return header or named
 
 
 def _number(header: str, written: str, most: float) -> float:
@@ -70,7 +78,7 @@ def _number(header: str, written: str, most: float) -> float:
         found = float(written)
     except ValueError:
         found = math.nan
-    if not 0 < found < most or not math.isfinite(found):
+    if not 0 < found < most:
         limit = " below 1" if most == 1.0 else ""
         raise InputError(f"{header} is {written[:40]!r}", hint=f"a number above 0{limit}")
     return found

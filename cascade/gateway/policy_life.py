@@ -82,15 +82,20 @@ class PolicyLife:
         return tried.observer if whole or falls_in(request_id, tried.rollout.share) else self.main
 
     def follow(
-        self, observer: Observer, query_id: str, request: Request, routed: Routed[Answer], *, watch: bool = True
+        self, observer: Observer, query_id: str, request: Request, routed: Routed[Answer], *, overridden: bool = False
     ) -> None:
         """After an answer: count it, audit it and rehearse the candidate in the background, as far as there is room.
-        `watch` is false for an answer that the caller, not the policy, decided about."""
-        due = observer.note(query_id, request, routed, datetime.now(UTC), watch=watch)
+        What the caller has overridden is not rehearsed."""
+        due = observer.note(query_id, request, routed, datetime.now(UTC))
         if due is not None and not self.audits.start(lambda: self._audit(observer, due)):
             observer.lose(due)
         tried = self.candidate
-        if watch and tried is not None and tried.rollout.stage == "shadow" and isinstance(request, DecideRequest):
+        if (
+            not overridden
+            and tried is not None
+            and tried.rollout.stage == "shadow"
+            and isinstance(request, DecideRequest)
+        ):
             decided: Routed[Decision] = routed  # type: ignore[assignment]
             self.rehearsals.start(lambda: tried.rehearsal.judge(request, decided))
 

@@ -27,14 +27,14 @@ class _Table(BaseModel):
 
 
 class LimitSettings(_Table):
-    """What one process takes on. Bodies of more than `body` bytes are refused; one that is not all there after
-    `body_seconds`, and headers after `header_seconds`, too. `in_flight` requests are answered at once, `queue` more
-    wait for at most `queue_seconds`, the rest is told to come again. A request ends after `seconds`, whatever the tiers
-    do, and at the end the server waits `drain_seconds` for those in flight."""
+    """What one process takes on. Bodies of more than `body` bytes are refused, and those that are not all there after
+    `body_seconds`; connections on which nobody asks anything are closed after `idle_seconds`. `in_flight` requests are
+    answered at once, `queue` more wait for at most `queue_seconds`, the rest is told to come again. A request ends
+    after `seconds`, whatever the tiers do, and at the end the server waits `drain_seconds` for those in flight."""
 
     body: PositiveInt = 4 * MEGABYTE
     body_seconds: PositiveFloat = 20.0
-    header_seconds: PositiveFloat = 20.0
+    idle_seconds: PositiveFloat = 75.0
     in_flight: PositiveInt = 256
     queue: NonNegativeInt = 256
     queue_seconds: PositiveFloat = 5.0
@@ -78,9 +78,10 @@ class ServeSettings(_Table):
     """The gateway. `policy` is what `goldless certify` wrote, signed by the owner of the public key `signed_by` where
     that is set; it is read again when it changes. `rollout` names a file that says which other policy is tried, and
     how far that is; see docs/gateway.md. `tiers` says where a tier is found where the policy does not, `replicas` lists
-    more servers of the same model. `uncertified` is what happens to a question that no certificate covers. With `keys`,
-    only who has one of its API keys is served; without, only a loopback address is listened on unless `open`.
-    Every attempt is billed into the folder `ledger`. With `content`, spans hold texts."""
+    more servers of the same model. `name` is what clients call the cascade as a model, `uncertified` says what happens
+    to a question that no certificate covers. With `keys`, only who has one of its API keys is served; without, only a
+    loopback address is listened on unless `open`. Every attempt is billed into the folder `ledger`. With `content`,
+    spans hold texts."""
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
