@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Generic, TypeVar
 
+from curator.engines.tries import Try
 from curator.types import Usage
 
 Answer = TypeVar("Answer")
@@ -15,8 +16,9 @@ Answer = TypeVar("Answer")
 
 class Outcome(StrEnum):
     """How an answer came to be served. ACCEPTED: its tier's rule held. TEACHER: the last tier's, after all rules said
-    no. DIRECT: the last tier was asked at once, since no rule may be used. FALLBACK: the last tier failed, this is
-    the strongest other answer. REFUSED: the last tier declined, there is no answer."""
+    no. DIRECT: the last tier was asked at once, since no rule may be used. FALLBACK: the last tier failed, or
+    a cap kept it from being asked: this is the strongest other answer. REFUSED: the last tier declined, there is no
+    answer."""
 
     ACCEPTED = "accepted"
     TEACHER = "teacher"
@@ -55,7 +57,9 @@ class Judgement(Generic[Answer]):
 @dataclass(frozen=True, slots=True)
 class Attempt(Generic[Answer]):
     """One tier asked about some of the questions. `usage`, `cost` (None: unknown) and `latency` (seconds) include the
-    calls that signals took; `error` is the class of what failed."""
+    calls that signals took; `error` is the class of what failed. `tries` are the calls behind it that did not give the
+    answer: they failed and were tried again, here or on another replica, or were overtaken. `usage` and `cost` have of
+    them what is known."""
 
     tier: str
     judgements: tuple[Judgement[Answer], ...]
@@ -63,6 +67,7 @@ class Attempt(Generic[Answer]):
     cost: float | None
     latency: float
     error: str = ""
+    tries: tuple[Try, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

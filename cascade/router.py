@@ -12,7 +12,7 @@ from cascade.asking import Asking, Deciding, Generating
 from cascade.fingerprint import identity_text, pinned, prompt_fingerprint, question_fingerprint
 from cascade.policy import Policy
 from cascade.probing import AnswerOf, answer_in
-from cascade.route import Route, Tier
+from cascade.route import Cap, Route, Tier
 from cascade.routed import Answer, Routed
 from cascade.rulebook import NO_WISH, Path, Rulebook, Uncertified, Wish, identities
 from cascade.tracing import request_span, tell_request
@@ -39,7 +39,8 @@ class Cascade:
     or fails is passed over; where the last one fails, the strongest other answer is served and marked as a
     `fallback` (`fallback=False` raises the failure instead). `uncertified` says what happens to a question that no
     certificate covers: by default the last tier alone answers it. `answer_of` says which generated texts answer the
-    same. Engines whose answers have no cost are billed at the policy's prices.
+    same. Engines whose answers have no cost are billed at the policy's prices. `cap` may keep requests from the last
+    tier.
 
     Raises: ConfigError if the tiers are not those of the policy, or the policy is expired or newer than this code.
     """
@@ -52,6 +53,7 @@ class Cascade:
         uncertified: Uncertified = "teacher",
         fallback: bool = True,
         answer_of: AnswerOf = answer_in,
+        cap: Cap | None = None,
     ) -> None:
         check(policy, {name: identity_text(engine.identity) for name, engine in tiers.items()}, {})
         self.policy = policy
@@ -61,6 +63,7 @@ class Cascade:
         self._rules = Rulebook(policy, uncertified)
         self._fallback = fallback
         self._answer_of = answer_of
+        self._cap = cap
         self._fingerprints: Memo[tuple[str, ...]] = Memo(self._fingerprint)
         self._identity = _identity(policy, uncertified, fallback)
 
@@ -150,8 +153,9 @@ class Cascade:
 
     async def _run(self, asking: Asking[Answer], paths: Sequence[Path], wish: Wish) -> Routed[Answer]:
         tiers = self.tiers if not wish.tier else [self._tier(wish.tier)]
+        cap = self._cap if tiers[-1] is self.tiers[-1] else None
         with request_span(len(paths)) as current:
-            routed = await Route(tiers, asking, paths, self._fallback).run()
+            routed = await Route(tiers, asking, paths, self._fallback, cap).run()
             if current is not None:
                 tell_request(current, routed, self.policy.currency)
         return routed

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from curator.engines.base import Engine
+from curator.engines.deadline import time_left
+from curator.engines.tries import failed_try, note
 from curator.engines.wrapper import Request, Result, WrapperEngine
 from curator.errors import ConfigError, RetryableEngineError
 from curator.types import Usage
@@ -40,7 +41,8 @@ class RetryPolicy:
 
 
 class RetryEngine(WrapperEngine):
-    """Retries errors that are `retryable`. The result's `usage.calls` counts the failed attempts.
+    """Retries errors that are `retryable`, as long as the request has time (`curator.engines.deadline`). The result's
+    `usage.calls` counts the failed attempts; each is noted (`curator.engines.tries`).
 
     Raises: the last attempt's error when attempts or time are used up.
     """
@@ -50,22 +52,26 @@ class RetryEngine(WrapperEngine):
         self.policy = policy or RetryPolicy()
 
     async def around(self, call: Callable[[Request], Awaitable[Result]], request: Request) -> Result:
-        start = time.monotonic()
+        now = asyncio.get_running_loop().time
+        start = began = now()
         failures = 0
         while True:
             try:
                 result = await call(request)
             except RetryableEngineError as error:
                 failures += 1
-                await self._wait(error, failures, start)
-                continue
-            return replace(result, usage=result.usage + Usage(calls=failures)) if failures else result
+                delay = self._delay(error, failures, now() - start)
+                note(failed_try(str(self.identity), error, now() - began))
+            else:
+                return replace(result, usage=result.usage + Usage(calls=failures)) if failures else result
+            await asyncio.sleep(delay)
+            began = now()
 
-    async def _wait(self, error: RetryableEngineError, failures: int, start: float) -> None:
-        """Sleep before the next attempt, or raise `error` where there is none."""
+    def _delay(self, error: RetryableEngineError, failures: int, spent: float) -> float:
+        """Seconds until the next attempt. Raises: `error` where there is none."""
         delay = self.policy.delay(failures, error.retry_after)
-        left = self.policy.total - (time.monotonic() - start)
-        if failures >= self.policy.attempts or delay > left:
+        left = min(self.policy.total - spent, time_left())
+        if failures >= self.policy.attempts or delay > left or not error.retryable:
             raise error
         log.debug("attempt %d failed, the next one in %.2f s: %s", failures, delay, error)
-        await asyncio.sleep(delay)
+        return delay
