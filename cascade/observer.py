@@ -23,6 +23,7 @@ from cascade.rulebook import identities
 from cascade.traffic import ServedAnswer, TierAnswer, TrafficRecord
 from cascade.traffic_writer import TrafficWriter
 from curator.engines.base import EngineIdentity
+from curator.engines.exchanges import purpose
 from curator.errors import GoldlessError
 from curator.types import DecideRequest, Decision, Decisions
 
@@ -102,7 +103,8 @@ class Observer:
         teacher = self.cascade.tiers[-1]
         questions = tuple(request.questions[place] for place in places)
         try:
-            found = await teacher.engine.decide(replace(pinned(request), questions=questions))
+            with purpose("audit"):
+                found = await teacher.engine.decide(replace(pinned(request), questions=questions))
         except GoldlessError as error:
             logger.info("the teacher did not answer an audit: %s", error)
             return None

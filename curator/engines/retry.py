@@ -7,9 +7,11 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 from curator.engines.base import Engine
+from curator.engines.exchanges import purpose
 from curator.engines.wrapper import Request, Result, WrapperEngine
 from curator.errors import ConfigError, RetryableEngineError
 from curator.types import Usage
@@ -54,7 +56,8 @@ class RetryEngine(WrapperEngine):
         failures = 0
         while True:
             try:
-                result = await call(request)
+                with purpose("retry") if failures else nullcontext():
+                    result = await call(request)
             except RetryableEngineError as error:
                 failures += 1
                 await self._wait(error, failures, start)
