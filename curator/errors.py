@@ -15,6 +15,9 @@
     │   ├── RateLimitError         429                                     (retryable)
     │   ├── ServerError            5xx, dropped or half-sent responses     (retryable)
     │   └── EngineTimeoutError     no answer in time                       (retryable)
+    ├── AccessError                who asks may not
+    │   ├── KeyRejectedError       no API key, or none that is good
+    │   └── NotAllowedError        a good key that may not do this
     ├── BudgetExceededError        a cap on calls, tokens or money was reached
     ├── TrainingError              a training that cannot go on (the loss is no number, out of memory)
     ├── WeightsError               weights that cannot be found, or whose sha256 is wrong
@@ -117,6 +120,18 @@ class ServerError(RetryableEngineError):
 
 class EngineTimeoutError(RetryableEngineError):
     """No answer in time."""
+
+
+class AccessError(GoldlessError):
+    """Who asks this server may not."""
+
+
+class KeyRejectedError(AccessError):
+    """No API key was sent, or one that is unknown, disabled or expired."""
+
+
+class NotAllowedError(AccessError):
+    """The API key is good, but may not do this."""
 
 
 class BudgetExceededError(GoldlessError):
