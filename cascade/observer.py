@@ -25,6 +25,7 @@ from cascade.traffic import Request, ServedAnswer, TierAnswer, TrafficRecord
 from cascade.traffic_writer import TrafficWriter
 from curator import telemetry
 from curator.engines.base import EngineIdentity
+from curator.engines.exchanges import purpose
 from curator.errors import GoldlessError
 from curator.types import Completion, DecideRequest, Decision, Decisions, Usage
 
@@ -142,7 +143,8 @@ class Observer:
         """What the teacher says to some of the questions; nothing where it fails."""
         teacher = self.cascade.tiers[-1]
         try:
-            reply = await due.asking.ask(teacher.engine, places)
+            with purpose("audit"):
+                reply = await due.asking.ask(teacher.engine, places)
         except GoldlessError as error:
             logger.info("the teacher did not answer an audit: %s", error)
             return [None for _ in places], None
