@@ -9,7 +9,7 @@ import anyio
 import httpx
 import openai
 import pytest
-from conftest import FUN_BODY, MOOD_BODY, running, scripted_tiers
+from gateway_builders import FUN_BODY, MOOD_BODY, running, scripted_tiers
 
 from curator.errors import RateLimitError, RefusalError, ServerError
 

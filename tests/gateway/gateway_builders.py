@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "cascade"))
 
 from route_builders import FUN, MOOD, policy, row
 
@@ -91,14 +86,6 @@ async def running(
     async with listening(gateway) as url:
         yield Running(url, gateway, engines, given.policy)
     await pool.aclose()
-
-
-Serving = Callable[..., object]
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
 
 
 MOOD_BODY = {
