@@ -227,6 +227,7 @@ class Route(Generic[Answer]):
             basis,
             path.certified and outcome in (Outcome.ACCEPTED, Outcome.TEACHER),
             note or path.note,
+            path.certificate,
         )
 
     def _confidence(self, place: int, judgement: Judgement[Answer], rule: Rule | None) -> tuple[float, str]:
