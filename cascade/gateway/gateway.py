@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from cascade.gateway.control import PLAIN, Control
 from cascade.gateway.policy_life import PolicyLife
 from cascade.gateway.settings import ServeSettings
-from cascade.gateway.tiers import usable
+from cascade.gateway.shedding import Admission, AdmissionSettings
+from cascade.gateway.stack import Stack
+from cascade.gateway.tiers import TierPool
 from cascade.observer import Observer
 from cascade.routed import Answer, Routed
 from cascade.traffic import Request
@@ -42,12 +44,16 @@ class Gateway:
         self,
         settings: ServeSettings,
         life: PolicyLife,
+        pool: TierPool,
         *,
         template: Template,
         scrape: Callable[[], bytes] | None = None,
     ) -> None:
         self.settings = settings
         self.life = life
+        self.pool = pool
+        limits = settings.limits
+        self.admission = Admission(AdmissionSettings(limits.in_flight, limits.queue, limits.queue_seconds))
         self.template = template
         self.scrape = scrape
         self.draining = False
@@ -79,11 +85,16 @@ class Gateway:
         self._followed(call, observer, request, routed)
         return routed
 
+    @property
+    def stacks(self) -> dict[str, Stack]:
+        """The tiers of the policy that serves."""
+        policy = self.life.main.policy
+        return {tier.name: self.pool.stack(tier, policy.currency) for tier in policy.tiers}
+
     def ready(self) -> tuple[bool, JsonObject]:
         """Whether requests should be sent here, and what is known about it."""
-        cascade = self.life.main.cascade
-        tiers = {tier.name: usable(tier.engine) for tier in cascade.tiers}
-        able = not self.draining and tiers[cascade.tiers[-1].name]
+        tiers = {name: stack.replicas.ready for name, stack in self.stacks.items()}
+        able = not self.draining and tiers[self.tiers[-1]]
         state = "draining" if self.draining else "ready" if able else "no upstream"
         return able, {"status": state, "tiers": dict(tiers)}
 

@@ -14,6 +14,7 @@ from cascade.gateway.gateway import Gateway
 from cascade.gateway.policy_life import PolicyLife
 from cascade.gateway.server import listening
 from cascade.gateway.settings import ServeSettings
+from cascade.gateway.stack import cap_of, price_of, stacked
 from cascade.gateway.tiers import TierPool
 from cascade.policy import Policy
 from cascade.traffic_writer import TrafficWriter
@@ -80,9 +81,13 @@ async def running(
     engines: Mapping[str, Engine] = tiers or scripted_tiers()
     given = settings(folder, **changed)
     save(found or certified(engines), given.policy)
-    pool = TierPool(lambda record, _: engines[record.name])
+    pool = TierPool(
+        lambda record, currency: stacked({record.name: engines[record.name]}, given, price=price_of(record, currency)),
+        fallback=given.fallback,
+        cap=cap_of(given),
+    )
     life = PolicyLife(given, pool.cascade, writer)
-    gateway = Gateway(given, life, template=TEMPLATE)
+    gateway = Gateway(given, life, pool, template=TEMPLATE)
     async with listening(gateway) as url:
         yield Running(url, gateway, engines, given.policy)
     await pool.aclose()

@@ -87,7 +87,7 @@ async def test_what_upstreams_do_is_told_in_the_dialect(tmp_path: Path) -> None:
     ]
     tiers["strong"]._faults = faults
     async with (
-        running(tmp_path, tiers) as server,
+        running(tmp_path, tiers, resilience={"attempts": 1}) as server,
         openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client,
     ):
         ask = client.decisions.create
