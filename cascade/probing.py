@@ -13,7 +13,7 @@ from cascade.fingerprint import pinned
 from cascade.routed import total
 from cascade.signals import SignalSpec
 from curator.engines.base import Engine
-from curator.engines.budget import BILLED
+from curator.engines.exchanges import BILLED
 from curator.engines.readout import together
 from curator.engines.tries import was_sent
 from curator.errors import GoldlessError

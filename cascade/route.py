@@ -17,6 +17,7 @@ from cascade.routed import Answer, Attempt, Judgement, Outcome, Reason, Routed, 
 from cascade.rulebook import Path
 from cascade.tracing import decide_span, tell_judgement
 from curator.engines.base import Engine
+from curator.engines.exchanges import purpose
 from curator.engines.readout import together
 from curator.engines.tries import Try, noted
 from curator.errors import GoldlessError, OverloadedError
@@ -145,7 +146,7 @@ class Route(Generic[Answer]):
             return Judged(Judgement(name, answer, Reason.REFUSED if answer is None else unjudged))
         earlier = self._answers.get((number - 1, place))
         before = None if earlier is None else earlier.answer
-        with decide_span(tier.name, name) as current:
+        with decide_span(tier.name, name) as current, purpose("probe"):
             found = await judge(self.asking, place, answer, before, rule, tier.engine)
             if current is not None:
                 tell_judgement(current, found.judgement)
@@ -226,6 +227,7 @@ class Route(Generic[Answer]):
             basis,
             path.certified and outcome in (Outcome.ACCEPTED, Outcome.TEACHER),
             note or path.note,
+            path.certificate,
         )
 
     def _confidence(self, place: int, judgement: Judgement[Answer], rule: Rule | None) -> tuple[float, str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Generic, TypeVar
 
+from cascade.policy import Certificate
 from curator.engines.tries import Try
 from curator.types import Usage
 
@@ -76,7 +77,8 @@ class Served(Generic[Answer]):
 
     `confidence` is the probability of being right (basis `reference:<teacher>` or `audited(<n>)`) where the policy's
     scorer is calibrated, else a score that nothing has calibrated (basis `raw`), NaN where there is none. `certified`
-    says whether the policy's certificate covers this answer; `note` why not.
+    says whether the policy's certificate covers this answer; `note` why not. `certificate` is the question's, where
+    its rules were in force.
     """
 
     question: str
@@ -87,6 +89,7 @@ class Served(Generic[Answer]):
     basis: str
     certified: bool
     note: str = ""
+    certificate: Certificate | None = None
 
 
 @dataclass(frozen=True, slots=True)

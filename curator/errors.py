@@ -18,6 +18,9 @@
     │   │   └── DeadlineError      the request's own time is over
     │   └── CircuitOpenError       not asked: it failed too often of late  (retryable)
     ├── OverloadedError            no room for the request now             (retryable)
+    ├── AccessError                who asks may not
+    │   ├── KeyRejectedError       no API key, or none that is good
+    │   └── NotAllowedError        a good key that may not do this
     ├── BudgetExceededError        a cap on calls, tokens or money was reached
     ├── TrainingError              a training that cannot go on (the loss is no number, out of memory)
     ├── WeightsError               weights that cannot be found, or whose sha256 is wrong
@@ -156,6 +159,18 @@ class OverloadedError(GoldlessError):
     def __init__(self, message: str, *, retry_after: float, hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.retry_after = retry_after
+
+
+class AccessError(GoldlessError):
+    """Who asks this server may not."""
+
+
+class KeyRejectedError(AccessError):
+    """No API key was sent, or one that is unknown, disabled or expired."""
+
+
+class NotAllowedError(AccessError):
+    """The API key is good, but may not do this."""
 
 
 class BudgetExceededError(GoldlessError):

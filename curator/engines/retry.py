@@ -6,10 +6,12 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 from curator.engines.base import Engine
 from curator.engines.deadline import time_left
+from curator.engines.exchanges import purpose
 from curator.engines.tries import failed_try, note
 from curator.engines.wrapper import Request, Result, WrapperEngine
 from curator.errors import ConfigError, RetryableEngineError
@@ -57,7 +59,8 @@ class RetryEngine(WrapperEngine):
         failures = 0
         while True:
             try:
-                result = await call(request)
+                with purpose("retry") if failures else nullcontext():
+                    result = await call(request)
             except RetryableEngineError as error:
                 failures += 1
                 delay = self._delay(error, failures, now() - start)

@@ -1,7 +1,8 @@
 """Everything that can be put around an engine, and `wrap`, which does it in the right order.
 
 From the outside in: retry (waits hold no slot), concurrency (a slot per attempt), budget (every attempt
-is paid), tracing (a span per attempt), price (so that the span has the cost).
+is paid), tracing (a span per attempt), price (so that the span has the cost). Whoever bills puts a
+`MeteredEngine` around the engine first.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import replace
 from curator.engines.base import Engine
 from curator.engines.budget import Account, Budget, BudgetEngine, Spent
 from curator.engines.concurrency import ConcurrencyEngine
+from curator.engines.metering import MeteredEngine
 from curator.engines.retry import RetryEngine, RetryPolicy
 from curator.engines.tracing import TracingEngine
 from curator.engines.wrapper import Request, Result, WrapperEngine
@@ -22,6 +24,7 @@ __all__ = [
     "Budget",
     "BudgetEngine",
     "ConcurrencyEngine",
+    "MeteredEngine",
     "PricedEngine",
     "RetryEngine",
     "RetryPolicy",
