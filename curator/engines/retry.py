@@ -6,13 +6,15 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from curator.engines.base import Engine
+from curator.engines.pieces import streamed
 from curator.engines.wrapper import Request, Result, WrapperEngine
 from curator.errors import ConfigError, RetryableEngineError
-from curator.types import Usage
+from curator.types import Delta, GenerateRequest, Usage
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +63,23 @@ class RetryEngine(WrapperEngine):
                 continue
             return replace(result, usage=result.usage + Usage(calls=failures)) if failures else result
 
+    async def stream(self, request: GenerateRequest) -> AsyncGenerator[Delta, None]:
+        """Retries as long as there is no piece yet: a second answer cannot follow on the half of a first one."""
+        start = time.monotonic()
+        failures, begun = 0, False
+        while True:
+            try:
+                async with aclosing(streamed(self.inner, request)) as pieces:
+                    async for piece in pieces:
+                        begun = True
+                        yield _counted(piece, failures) if failures else piece
+                return
+            except RetryableEngineError as error:
+                if begun:
+                    raise
+                failures += 1
+                await self._wait(error, failures, start)
+
     async def _wait(self, error: RetryableEngineError, failures: int, start: float) -> None:
         """Sleep before the next attempt, or raise `error` where there is none."""
         delay = self.policy.delay(failures, error.retry_after)
@@ -69,3 +88,8 @@ class RetryEngine(WrapperEngine):
             raise error
         log.debug("attempt %d failed, the next one in %.2f s: %s", failures, delay, error)
         await asyncio.sleep(delay)
+
+
+def _counted(piece: Delta, failures: int) -> Delta:
+    """The piece with the failed attempts in its usage."""
+    return piece if piece.usage is None else replace(piece, usage=piece.usage + Usage(calls=failures))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import AsyncGenerator, Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Final, Generic, Protocol, TypedDict, TypeVar
 
 import orjson
 
 from curator.engines.base import Preview
+from curator.engines.sse import Event
 from curator.engines.transport import Transport
 from curator.errors import InvalidOutputError, RequestRejectedError
 from curator.types import DecideRequest, Decision, Json, JsonObject, Readout, Usage
@@ -88,6 +89,10 @@ class Server:
     async def post(self, path: str, body: bytes) -> Json:
         """See `Transport.post`."""
         return await self.transport.post(path, body)
+
+    def events(self, path: str, body: bytes) -> AsyncGenerator[Event, None]:
+        """See `Transport.events`."""
+        return self.transport.events(path, body)
 
 
 @dataclass(slots=True)
