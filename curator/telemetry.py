@@ -38,6 +38,8 @@ REQUEST_TOP_P: Final = "gen_ai.request.top_p"
 REQUEST_MAX_TOKENS: Final = "gen_ai.request.max_tokens"
 REQUEST_SEED: Final = "gen_ai.request.seed"
 REQUEST_CHOICES: Final = "gen_ai.request.choice.count"
+REQUEST_STREAM: Final = "gen_ai.request.stream"
+FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"
 RESPONSE_FINISH: Final = "gen_ai.response.finish_reasons"
 INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
 OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
@@ -85,8 +87,11 @@ CURRENCY: Final = "cascade.cost.currency"
 
 DURATION: Final = "gen_ai.client.operation.duration"
 TOKENS: Final = "gen_ai.client.token.usage"
+TO_FIRST_CHUNK: Final = "gen_ai.client.operation.time_to_first_chunk"
 DURATION_BUCKETS: Final = tuple(0.01 * 2**i for i in range(14))
 """Seconds: .01 .02 .04 ... 81.92, as the conventions ask."""
+ABORTED: Final = "aborted"
+"""`error.type` of a stream that its reader closed: no failure, so its status stays unset."""
 REQUESTS: Final = "cascade.requests"
 COST: Final = "cascade.cost"
 CONFIDENCE: Final = "cascade.confidence"
@@ -117,6 +122,12 @@ _tokens = _meter.create_histogram(
     unit="{token}",
     description="Tokens of one call of a model.",
     explicit_bucket_boundaries_advisory=TOKEN_BUCKETS,
+)
+_first_chunk = _meter.create_histogram(
+    TO_FIRST_CHUNK,
+    unit="s",
+    description="Time from the request to the first piece of a streamed answer.",
+    explicit_bucket_boundaries_advisory=DURATION_BUCKETS,
 )
 _requests = _meter.create_counter(REQUESTS, unit="{answer}", description="Answers served, by tier and outcome.")
 _cost = _meter.create_counter(COST, unit="{money}", description="Money that attempts took, by tier and currency.")
@@ -166,6 +177,31 @@ def span(name: str, attributes: Mapping[str, Attribute], *, client: bool = False
 
 
 @contextmanager
+def held_span(name: str, attributes: Mapping[str, Attribute], *, client: bool = False) -> Iterator[Span]:
+    """As `span`, but not the current one, for what is open while its caller goes on: a generator must not change the
+    context of who reads it. `active` makes it current for a step."""
+    kind = SpanKind.CLIENT if client else SpanKind.INTERNAL
+    current = tracer.start_span(name, kind=kind, attributes=attributes)
+    try:
+        yield current
+    except GeneratorExit:
+        current.set_attribute(ERROR_TYPE, ABORTED)
+        raise
+    except BaseException as error:
+        fail(current, error)
+        raise
+    finally:
+        current.end()
+
+
+@contextmanager
+def active(held: Span) -> Iterator[None]:
+    """`held` as the current span of what happens inside; never across a `yield`."""
+    with trace.use_span(held, end_on_exit=False, record_exception=False, set_status_on_exception=False):
+        yield
+
+
+@contextmanager
 def stage_span(name: str, **attributes: Attribute) -> Iterator[Span]:
     """A span of curation: `curate`, then `stage ingest`, then `batch`. Counts of rows go under `rows`.
 
@@ -191,6 +227,11 @@ def record_call(seconds: float, tokens: Mapping[str, int], attributes: Mapping[s
     _duration.record(seconds, attributes)
     for kind, count in tokens.items():
         _tokens.record(count, {**attributes, TOKEN_TYPE: kind})
+
+
+def record_first_chunk(seconds: float, attributes: Mapping[str, Attribute]) -> None:
+    """How long the first piece of a streamed answer took."""
+    _first_chunk.record(seconds, attributes)
 
 
 def record_served(tier: str, outcome: str, confidence: float | None) -> None:

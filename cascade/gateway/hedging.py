@@ -24,6 +24,9 @@ from curator.types import Usage
 BURST: Final = 10.0
 """Hedges that may be saved up by requests that needed none."""
 
+ONE: Final = 1 - 1e-9
+"""Ten times 0.1, added up, is less than 1."""
+
 
 @dataclass(frozen=True, slots=True)
 class HedgeSettings:
@@ -95,7 +98,7 @@ class HedgeEngine(WrapperEngine):
 
     def _delay(self, latencies: Latencies) -> float | None:
         """Seconds to wait before a second attempt; None where there can be none."""
-        if self._credit < 1:
+        if self._credit < ONE:
             return None
         if self.settings.delay is not None:
             return self.settings.delay
@@ -106,7 +109,7 @@ class HedgeEngine(WrapperEngine):
         racers = [_Racer(call, request, spread, self._clock)]
         try:
             await asyncio.wait([racers[0].task], timeout=delay)
-            if not racers[0].task.done() and self._credit >= 1:
+            if not racers[0].task.done() and self._credit >= ONE:
                 self._credit -= 1
                 self.hedged += 1
                 racers.append(_Racer(call, request, Spread(spread.tried), self._clock))

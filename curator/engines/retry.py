@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable
-from contextlib import nullcontext
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing, nullcontext
 from dataclasses import dataclass, replace
 
 from curator.engines.base import Engine
 from curator.engines.deadline import time_left
 from curator.engines.exchanges import purpose
+from curator.engines.pieces import streamed
 from curator.engines.tries import failed_try, note
 from curator.engines.wrapper import Request, Result, WrapperEngine
 from curator.errors import ConfigError, RetryableEngineError
-from curator.types import Usage
+from curator.types import Delta, GenerateRequest, Usage
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +71,27 @@ class RetryEngine(WrapperEngine):
             await asyncio.sleep(delay)
             began = now()
 
+    async def stream(self, request: GenerateRequest) -> AsyncGenerator[Delta, None]:
+        """Retries as long as there is no piece yet: a second answer cannot follow on the half of a first one."""
+        now = asyncio.get_running_loop().time
+        start = began = now()
+        failures, begun = 0, False
+        while True:
+            try:
+                async with aclosing(streamed(self.inner, request)) as pieces:
+                    async for piece in pieces:
+                        begun = True
+                        yield counted(piece, failures)
+                return
+            except RetryableEngineError as error:
+                if begun:
+                    raise
+                failures += 1
+                delay = self._delay(error, failures, now() - start)
+                note(failed_try(str(self.identity), error, now() - began))
+            await asyncio.sleep(delay)
+            began = now()
+
     def _delay(self, error: RetryableEngineError, failures: int, spent: float) -> float:
         """Seconds until the next attempt. Raises: `error` where there is none."""
         delay = self.policy.delay(failures, error.retry_after)
@@ -78,3 +100,10 @@ class RetryEngine(WrapperEngine):
             raise error
         log.debug("attempt %d failed, the next one in %.2f s: %s", failures, delay, error)
         return delay
+
+
+def counted(piece: Delta, failures: int) -> Delta:
+    """The piece with the failed attempts in its usage."""
+    if piece.usage is None or not failures:
+        return piece
+    return replace(piece, usage=piece.usage + Usage(calls=failures))
