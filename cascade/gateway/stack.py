@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from cascade.gateway.billing import Billing
 from cascade.gateway.escalation import EscalationCap, EscalationSettings
 from cascade.gateway.hedging import HedgeEngine, HedgeSettings
 from cascade.gateway.replicas import Replicas
@@ -31,13 +32,15 @@ class Stack:
 
 
 def stacked(
-    upstreams: Mapping[str, Engine], settings: ServeSettings, *, price: Price | None, meter: Meter | None = None
+    upstreams: Mapping[str, Engine], settings: ServeSettings, tier: str, *, price: Price | None, billing: Billing
 ) -> Stack:
     """The upstreams (name -> engine, the one that the policy names first) of one tier as one engine.
 
     Raises: ConfigError where they are not of one model.
     """
     given, seconds = settings.resilience, settings.limits.seconds
+    first = next(iter(upstreams.values()))
+    meter = billing.meter(tier, first.identity.model, price)
     replicas = Replicas({name: _one(engine, given.timeout, price, meter) for name, engine in upstreams.items()})
     engine: Engine = replicas
     if given.hedge and len(upstreams) > 1:
@@ -61,6 +64,5 @@ def cap_of(settings: ServeSettings) -> EscalationCap | None:
     return EscalationCap(EscalationSettings(share, given.escalation_money, beyond=given.capped))
 
 
-def _one(engine: Engine, timeout: float, price: Price | None, meter: Meter | None) -> Engine:
-    metered = engine if meter is None else MeteredEngine(engine, meter)
-    return DeadlineEngine(wrap(metered, retry=None, price=price), timeout)
+def _one(engine: Engine, timeout: float, price: Price | None, meter: Meter) -> Engine:
+    return DeadlineEngine(wrap(MeteredEngine(engine, meter), retry=None, price=price), timeout)

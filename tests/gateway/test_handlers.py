@@ -117,7 +117,7 @@ async def test_a_client_that_goes_away_takes_the_work_with_it(tmp_path: Path) ->
             with pytest.raises(TimeoutError):
                 await client.post(f"{server.url}/v1/decisions", json=body)
         for _ in range(100):
-            if not server.gateway.in_flight:
+            if not server.gateway.admission.in_flight:
                 break
             await anyio.sleep(0.05)
-        assert server.gateway.in_flight == 0
+        assert server.gateway.admission.in_flight == 0
