@@ -9,11 +9,11 @@ Source: https://opentelemetry.io/docs/specs/semconv/gen-ai/ (gen-ai-spans, gen-a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
-from opentelemetry import metrics, propagate, trace
+from opentelemetry import context, metrics, propagate, trace
 from opentelemetry.trace import Span as Span  # re-exported, as no other module imports OpenTelemetry
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
@@ -97,10 +97,17 @@ COST: Final = "cascade.cost"
 CONFIDENCE: Final = "cascade.confidence"
 CONFIDENCE_BUCKETS: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 TOKEN_BUCKETS: Final = tuple(float(4**i) for i in range(14))
+OVERHEAD: Final = "cascade.overhead.duration"
+OVERHEAD_BUCKETS: Final = tuple(0.00025 * 2**i for i in range(14))
+"""Seconds: .00025 .0005 .001 ... 2.048."""
+DISAGREEMENT: Final = "cascade.audit.disagreement"
+ENDPOINT: Final = "http.route"
+STATUS: Final = "http.response.status_code"
 
 _API_METERS: Final = "opentelemetry.metrics"
 
 Attribute = str | bool | int | float | tuple[str, ...]
+Attributes = Mapping[str, Attribute]
 
 tracer = trace.get_tracer("goldless", SCHEMA)
 _meter = metrics.get_meter("goldless", SCHEMA)
@@ -129,6 +136,18 @@ _confidence = _meter.create_histogram(
     unit="1",
     description="Confidence of the answers served, by tier.",
     explicit_bucket_boundaries_advisory=CONFIDENCE_BUCKETS,
+)
+_overhead = _meter.create_histogram(
+    OVERHEAD,
+    unit="s",
+    description="Time that a request spent in the gateway itself, its tiers' time taken off, by route and status.",
+    explicit_bucket_boundaries_advisory=OVERHEAD_BUCKETS,
+)
+_disagreement = _meter.create_histogram(
+    DISAGREEMENT,
+    unit="1",
+    description="Audited answers: 1 where the last tier said something else, 0 where the same, by tier.",
+    explicit_bucket_boundaries_advisory=(0.0,),
 )
 
 
@@ -225,6 +244,38 @@ def record_served(tier: str, outcome: str, confidence: float | None) -> None:
 def record_cost(tier: str, money: float, currency: str) -> None:
     """What one attempt of a cascade's tier took."""
     _cost.add(money, {TIER: tier, COST_CURRENCY: currency})
+
+
+def record_overhead(seconds: float, route: str, status: int) -> None:
+    """What one request took in the gateway itself."""
+    _overhead.record(seconds, {ENDPOINT: route, STATUS: status})
+
+
+def record_audit(tier: str, disagreed: bool) -> None:
+    """The outcome of one audit of an answer of `tier`. Sum over count is the share that disagreed."""
+    _disagreement.record(float(disagreed), {TIER: tier})
+
+
+def observe(name: str, unit: str, description: str, read: Callable[[], Iterable[tuple[float, Attributes]]]) -> None:
+    """A gauge whose values are read when somebody collects: pairs of value and attributes."""
+
+    def callback(_: metrics.CallbackOptions) -> Iterator[metrics.Observation]:
+        return (metrics.Observation(value, attributes) for value, attributes in read())
+
+    _meter.create_observable_gauge(name, [callback], unit=unit, description=description)
+
+
+@contextmanager
+def continuing(headers: Mapping[str, str]) -> Iterator[None]:
+    """Spans inside belong to the trace that the caller's headers name, if any."""
+    if not recording():
+        yield
+        return
+    token = context.attach(propagate.extract(headers))
+    try:
+        yield
+    finally:
+        context.detach(token)
 
 
 def trace_headers() -> dict[str, str]:

@@ -9,24 +9,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from curator.engines.base import Engine, render_messages
+from curator.engines.exchanges import BILLED
 from curator.engines.pieces import Tally, prompt_bytes, streamed
 from curator.engines.wire import Memo
 from curator.engines.wrapper import Request, Result, WrapperEngine
-from curator.errors import (
-    BudgetExceededError,
-    ConfigError,
-    EngineTimeoutError,
-    InvalidOutputError,
-    RefusalError,
-    ServerError,
-)
+from curator.errors import BudgetExceededError, ConfigError
 from curator.types import Completion, DecideRequest, Decisions, Delta, GenerateRequest, Price, Usage
 
 CHAT_TOKENS: Final = 64
 """Allowance per call for what a chat template adds to the text."""
-
-BILLED: Final = (EngineTimeoutError, ServerError, InvalidOutputError, RefusalError, asyncio.CancelledError)
-"""Failures after which the server may have read the prompt, and bill it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ import orjson
 from curator.engines.base import EngineIdentity, Preview
 from curator.engines.chat import ChatDialect, StructuredDialect
 from curator.engines.dialects import DecisionsDialect, SystemOneDialect
+from curator.engines.exchanges import purpose
 from curator.engines.generation import Generator
 from curator.engines.tokens import TokensDialect
 from curator.engines.transport import Transport
@@ -180,7 +181,8 @@ class HTTPEngine:
         async with self._lock:
             if (known := self._spoken.get(dialect.name)) is not None:
                 return known
-            usage = await dialect.probe()
+            with purpose("probe"):
+                usage = await dialect.probe()
             self._spoken[dialect.name] = usage is not None
             self._owed += usage or Usage(calls=0)
             log.log(

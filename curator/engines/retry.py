@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 from curator.engines.base import Engine
+from curator.engines.deadline import time_left
+from curator.engines.exchanges import purpose
 from curator.engines.pieces import streamed
+from curator.engines.tries import failed_try, note
 from curator.engines.wrapper import Request, Result, WrapperEngine
 from curator.errors import ConfigError, RetryableEngineError
 from curator.types import Delta, GenerateRequest, Usage
@@ -42,7 +44,8 @@ class RetryPolicy:
 
 
 class RetryEngine(WrapperEngine):
-    """Retries errors that are `retryable`. The result's `usage.calls` counts the failed attempts.
+    """Retries errors that are `retryable`, as long as the request has time (`curator.engines.deadline`). The result's
+    `usage.calls` counts the failed attempts; each is noted (`curator.engines.tries`).
 
     Raises: the last attempt's error when attempts or time are used up.
     """
@@ -52,42 +55,64 @@ class RetryEngine(WrapperEngine):
         self.policy = policy or RetryPolicy()
 
     async def around(self, call: Callable[[Request], Awaitable[Result]], request: Request) -> Result:
-        start = time.monotonic()
+        now = asyncio.get_running_loop().time
+        start = began = now()
         failures = 0
         while True:
             try:
-                result = await call(request)
+                with _again(failures):
+                    result = await call(request)
             except RetryableEngineError as error:
                 failures += 1
-                await self._wait(error, failures, start)
-                continue
-            return replace(result, usage=result.usage + Usage(calls=failures)) if failures else result
+                delay = self._delay(error, failures, now() - start)
+                note(failed_try(str(self.identity), error, now() - began))
+            else:
+                return replace(result, usage=result.usage + Usage(calls=failures)) if failures else result
+            await asyncio.sleep(delay)
+            began = now()
 
     async def stream(self, request: GenerateRequest) -> AsyncGenerator[Delta, None]:
         """Retries as long as there is no piece yet: a second answer cannot follow on the half of a first one."""
-        start = time.monotonic()
-        failures, begun = 0, False
+        now = asyncio.get_running_loop().time
+        start = began = now()
+        failures = 0
         while True:
+            begun, pieces = False, streamed(self.inner, request)
             try:
-                async with aclosing(streamed(self.inner, request)) as pieces:
-                    async for piece in pieces:
-                        begun = True
-                        yield _counted(piece, failures) if failures else piece
+                # The purpose is that of a step: between two the caller's own code runs in this context.
+                with _again(failures):
+                    piece = await anext(pieces, None)
+                while piece is not None:
+                    begun = True
+                    yield _counted(piece, failures) if failures else piece
+                    with _again(failures):
+                        piece = await anext(pieces, None)
                 return
             except RetryableEngineError as error:
                 if begun:
                     raise
                 failures += 1
-                await self._wait(error, failures, start)
+                delay = self._delay(error, failures, now() - start)
+                note(failed_try(str(self.identity), error, now() - began))
+            finally:
+                with _again(failures):
+                    await pieces.aclose()
+            await asyncio.sleep(delay)
+            began = now()
 
-    async def _wait(self, error: RetryableEngineError, failures: int, start: float) -> None:
-        """Sleep before the next attempt, or raise `error` where there is none."""
+    def _delay(self, error: RetryableEngineError, failures: int, spent: float) -> float:
+        """Seconds until the next attempt. Raises: `error` where there is none."""
         delay = self.policy.delay(failures, error.retry_after)
-        left = self.policy.total - (time.monotonic() - start)
-        if failures >= self.policy.attempts or delay > left:
+        left = min(self.policy.total - spent, time_left())
+        if failures >= self.policy.attempts or delay > left or not error.retryable:
             raise error
         log.debug("attempt %d failed, the next one in %.2f s: %s", failures, delay, error)
-        await asyncio.sleep(delay)
+        return delay
+
+
+def _again(failures: int) -> AbstractContextManager[None]:
+    """The purpose of a call after so many failures."""
+    return purpose("retry") if failures else nullcontext()
 
 
 def _counted(piece: Delta, failures: int) -> Delta:

@@ -2,7 +2,8 @@
 
 From the outside in: retry (waits hold no slot), concurrency (a slot per attempt), budget (every attempt
 is paid), tracing (a span per attempt), price (so that the span has the cost). A stream is retried before its
-first piece only; slot, reservation and span are held until it ends or is closed.
+first piece only; slot, reservation and span are held until it ends or is closed. Whoever bills puts a
+`MeteredEngine` around the engine first.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import replace
 from curator.engines.base import Engine
 from curator.engines.budget import Account, Budget, BudgetEngine, Spent
 from curator.engines.concurrency import ConcurrencyEngine
+from curator.engines.metering import MeteredEngine
 from curator.engines.pieces import streamed
 from curator.engines.retry import RetryEngine, RetryPolicy
 from curator.engines.tracing import TracingEngine
@@ -25,6 +27,7 @@ __all__ = [
     "Budget",
     "BudgetEngine",
     "ConcurrencyEngine",
+    "MeteredEngine",
     "PricedEngine",
     "RetryEngine",
     "RetryPolicy",
