@@ -7,12 +7,14 @@ After Nygard, "Release It!" (2007), with a failure share over a rolling window i
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from enum import StrEnum
 
 from cascade.gateway.windows import RollingSums
 from curator.engines.base import Engine
+from curator.engines.pieces import streamed
 from curator.engines.tries import was_sent
 from curator.engines.wrapper import Request, Result, WrapperEngine
 from curator.errors import (
@@ -23,6 +25,7 @@ from curator.errors import (
     EngineTimeoutError,
     ServerError,
 )
+from curator.types import Delta, GenerateRequest
 
 
 class BreakerState(StrEnum):
@@ -68,7 +71,7 @@ OnChange = Callable[[BreakerState], None]
 
 
 class Breaker:
-    """`enter` before a call, `leave` after it, exactly once per ticket. Not for threads.
+    """`enter` before a call, `leave` after it, once per ticket. Not for threads.
 
     `on_change` is told every new state; `clock` gives seconds.
     """
@@ -190,6 +193,24 @@ class BreakerEngine(WrapperEngine):
             result = await call(request)
             failed = False
             return result
+        except EngineError as error:
+            failed = self.blames(error, self._clock() - began)
+            raise
+        finally:
+            self.breaker.leave(ticket, failed)
+
+    async def stream(self, request: GenerateRequest) -> AsyncGenerator[Delta, None]:
+        """The inner engine's pieces. A probe has succeeded with the first of them; any other call at its end."""
+        ticket, began = self._enter(), self._clock()
+        failed: bool | None = None
+        try:
+            async with aclosing(streamed(self.inner, request)) as pieces:
+                async for piece in pieces:
+                    if ticket.probe:
+                        # From then on the ticket is an old one, which changes nothing any more.
+                        self.breaker.leave(ticket, False)
+                    yield piece
+            failed = False
         except EngineError as error:
             failed = self.blames(error, self._clock() - began)
             raise

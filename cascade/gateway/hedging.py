@@ -16,6 +16,7 @@ from typing import Final, Generic
 
 from cascade.gateway.replica import Spread, spreading
 from cascade.gateway.replicas import Replicas
+from curator.engines.exchanges import Purpose, current_purpose, purpose
 from curator.engines.tries import OVERTAKEN, Try, failed_try, note
 from curator.engines.wrapper import Request, Result, WrapperEngine
 from curator.errors import ConfigError
@@ -23,6 +24,9 @@ from curator.types import Usage
 
 BURST: Final = 10.0
 """Hedges that may be saved up by requests that needed none."""
+
+ONE: Final = 1 - 1e-9
+"""Ten times 0.1, added up, is less than 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +99,7 @@ class HedgeEngine(WrapperEngine):
 
     def _delay(self, latencies: Latencies) -> float | None:
         """Seconds to wait before a second attempt; None where there can be none."""
-        if self._credit < 1:
+        if self._credit < ONE:
             return None
         if self.settings.delay is not None:
             return self.settings.delay
@@ -103,13 +107,13 @@ class HedgeEngine(WrapperEngine):
 
     async def _hedged(self, call: Callable[[Request], Awaitable[Result]], request: Request, delay: float) -> Result:
         spread = Spread()
-        racers = [_Racer(call, request, spread, self._clock)]
+        racers = [_Racer(call, request, spread, self._clock, current_purpose())]
         try:
             await asyncio.wait([racers[0].task], timeout=delay)
-            if not racers[0].task.done() and self._credit >= 1:
+            if not racers[0].task.done() and self._credit >= ONE:
                 self._credit -= 1
                 self.hedged += 1
-                racers.append(_Racer(call, request, Spread(spread.tried), self._clock))
+                racers.append(_Racer(call, request, Spread(spread.tried), self._clock, "hedge"))
             winner = await _first(racers)
             losers = [racer for racer in racers if racer is not winner]
             await _stop(losers)
@@ -135,12 +139,17 @@ class _Racer(Generic[Result]):
     """One call of a request, on its way."""
 
     def __init__(
-        self, call: Callable[[Request], Awaitable[Result]], request: Request, spread: Spread, clock: Callable[[], float]
+        self,
+        call: Callable[[Request], Awaitable[Result]],
+        request: Request,
+        spread: Spread,
+        clock: Callable[[], float],
+        why: Purpose,
     ) -> None:
         self.spread = spread
         self._clock = clock
         self._began = clock()
-        with spreading(spread):
+        with spreading(spread), purpose(why):
             self.task: asyncio.Future[Result] = asyncio.ensure_future(call(request))
 
     @property

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import replace
 
 from cascade.gateway.breaker import Breaker, BreakerEngine, BreakerSettings, BreakerState
 from cascade.gateway.replica import ELSEWHERE, Replica, ReplicaHealth, Spread, better, current_spread
 from curator.engines.base import Engine, EngineIdentity, Preview
 from curator.engines.deadline import time_left
+from curator.engines.exchanges import purpose
+from curator.engines.pieces import streamed
+from curator.engines.retry import counted
 from curator.engines.tries import failed_try, note
 from curator.engines.wrapper import Request, Result
 from curator.errors import CircuitOpenError, ConfigError, EngineError
-from curator.types import Capability, Completion, DecideRequest, Decisions, GenerateRequest, Usage
+from curator.types import Capability, Completion, DecideRequest, Decisions, Delta, GenerateRequest, Usage
 
 OnState = Callable[[str, BreakerState], None]
 """Told a replica's name and the new state of its breaker."""
@@ -82,6 +86,25 @@ class Replicas:
         """The same for a prompt."""
         return await self._ask(lambda engine: engine.generate, request)
 
+    async def stream(self, request: GenerateRequest) -> AsyncGenerator[Delta, None]:
+        """One replica's pieces. Another one is asked only as long as there are none. Raises: as `decide`."""
+        spread, began, begun = current_spread(), self._clock(), False
+        first = self._pick(spread)
+        try:
+            async with aclosing(_pieces(first, request)) as pieces:
+                async for piece in pieces:
+                    begun = True
+                    yield piece
+            return
+        except ELSEWHERE as error:
+            if begun:
+                raise
+            second = self._second(spread, error)
+            note(failed_try(first.name, error, self._clock() - began))
+        async with aclosing(_pieces(second, request)) as pieces:
+            async for piece in pieces:
+                yield counted(piece, 1)
+
     async def preview(self, request: DecideRequest) -> tuple[Preview, ...]:
         """What the first replica would be sent."""
         return await self._replicas[0].engine.preview(request)
@@ -107,7 +130,8 @@ class Replicas:
         except ELSEWHERE as error:
             second = self._second(spread, error)
             note(failed_try(first.name, error, self._clock() - began))
-        result = await _call(second, method(second.engine), request)
+        with purpose("retry"):
+            result = await _call(second, method(second.engine), request)
         return replace(result, usage=result.usage + Usage(calls=1))
 
     def _second(self, spread: Spread, error: EngineError) -> Replica:
@@ -165,6 +189,20 @@ async def _call(replica: Replica, call: Callable[[Request], Awaitable[Result]], 
     began, failure = replica.began(), None
     try:
         return await call(request)
+    except BaseException as error:
+        failure = error
+        raise
+    finally:
+        replica.ended(began, failure)
+
+
+async def _pieces(replica: Replica, request: GenerateRequest) -> AsyncGenerator[Delta, None]:
+    """The same for a stream: in flight until it ends or is closed."""
+    began, failure = replica.began(), None
+    try:
+        async with aclosing(streamed(replica.engine, request)) as pieces:
+            async for piece in pieces:
+                yield piece
     except BaseException as error:
         failure = error
         raise

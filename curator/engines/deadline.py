@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from contextvars import ContextVar
 
 from curator.engines.base import Engine
+from curator.engines.pieces import streamed
 from curator.engines.wrapper import Request, Result, WrapperEngine
 from curator.errors import ConfigError, DeadlineError, EngineTimeoutError
+from curator.types import Delta, GenerateRequest
 
 _end: ContextVar[float] = ContextVar("deadline", default=math.inf)
 """When the request's time is over, by the event loop's clock."""
@@ -59,6 +61,21 @@ class DeadlineEngine(WrapperEngine):
                 return await call(request)
         except TimeoutError:
             raise self._late(left) from None
+
+    async def stream(self, request: GenerateRequest) -> AsyncGenerator[Delta, None]:
+        """The inner engine's pieces. Raises: as above, also in the middle."""
+        left = self._left()
+        async with aclosing(streamed(self.inner, request)) as pieces:
+            while True:
+                try:
+                    async with asyncio.timeout(min(self.timeout, left)):
+                        piece = await anext(pieces)
+                except StopAsyncIteration:
+                    return
+                except TimeoutError:
+                    raise self._late(left) from None
+                yield piece
+                left = max(0.0, time_left())
 
     def _left(self) -> float:
         if (left := time_left()) <= 0:

@@ -84,7 +84,7 @@ class RetryEngine(WrapperEngine):
                     piece = await anext(pieces, None)
                 while piece is not None:
                     begun = True
-                    yield _counted(piece, failures) if failures else piece
+                    yield counted(piece, failures)
                     with _again(failures):
                         piece = await anext(pieces, None)
                 return
@@ -115,6 +115,8 @@ def _again(failures: int) -> AbstractContextManager[None]:
     return purpose("retry") if failures else nullcontext()
 
 
-def _counted(piece: Delta, failures: int) -> Delta:
+def counted(piece: Delta, failures: int) -> Delta:
     """The piece with the failed attempts in its usage."""
-    return piece if piece.usage is None else replace(piece, usage=piece.usage + Usage(calls=failures))
+    if piece.usage is None or not failures:
+        return piece
+    return replace(piece, usage=piece.usage + Usage(calls=failures))
