@@ -52,7 +52,8 @@ class Fault:
             return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
         if self.param is None:
             return {"detail": self.message}
-        place: list[Json] = [BODY, *(int(part) if part.isdecimal() else part for part in _PARTS.findall(self.param))]
+        parts = [] if self.param == BODY else _PARTS.findall(self.param)
+        place: list[Json] = [BODY, *(int(part) if part.isdecimal() else part for part in parts)]
         return {"detail": [{"loc": place, "msg": self.message, "type": self.code or self.type}]}
 
     def status_in(self, dialect: Dialect = "openai") -> int:
