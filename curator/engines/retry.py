@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 from curator.engines.base import Engine
@@ -60,7 +60,7 @@ class RetryEngine(WrapperEngine):
         failures = 0
         while True:
             try:
-                with purpose("retry") if failures else nullcontext():
+                with _again(failures):
                     result = await call(request)
             except RetryableEngineError as error:
                 failures += 1
@@ -75,13 +75,18 @@ class RetryEngine(WrapperEngine):
         """Retries as long as there is no piece yet: a second answer cannot follow on the half of a first one."""
         now = asyncio.get_running_loop().time
         start = began = now()
-        failures, begun = 0, False
+        failures = 0
         while True:
+            begun, pieces = False, streamed(self.inner, request)
             try:
-                async with aclosing(streamed(self.inner, request)) as pieces:
-                    async for piece in pieces:
-                        begun = True
-                        yield counted(piece, failures)
+                # The purpose is that of a step: between two the caller's own code runs in this context.
+                with _again(failures):
+                    piece = await anext(pieces, None)
+                while piece is not None:
+                    begun = True
+                    yield counted(piece, failures)
+                    with _again(failures):
+                        piece = await anext(pieces, None)
                 return
             except RetryableEngineError as error:
                 if begun:
@@ -89,6 +94,9 @@ class RetryEngine(WrapperEngine):
                 failures += 1
                 delay = self._delay(error, failures, now() - start)
                 note(failed_try(str(self.identity), error, now() - began))
+            finally:
+                with _again(failures):
+                    await pieces.aclose()
             await asyncio.sleep(delay)
             began = now()
 
@@ -100,6 +108,11 @@ class RetryEngine(WrapperEngine):
             raise error
         log.debug("attempt %d failed, the next one in %.2f s: %s", failures, delay, error)
         return delay
+
+
+def _again(failures: int) -> AbstractContextManager[None]:
+    """The purpose of a call after so many failures."""
+    return purpose("retry") if failures else nullcontext()
 
 
 def counted(piece: Delta, failures: int) -> Delta:
