@@ -157,11 +157,13 @@ class Replicas:
         return chosen
 
     def _best(self, able: list[Replica], first: bool) -> Replica:
-        # A probe is made as soon as it is due, by a request that still has another replica to go to.
-        suspect = [replica for replica in able if replica.engine.breaker.state is not BreakerState.CLOSED]
-        if first and suspect:
-            return suspect[0]
-        trusted = [replica for replica in able if replica not in suspect] or able
+        if len(able) == 1:
+            return able[0]
+        trusted = [replica for replica in able if replica.engine.breaker.closed]
+        if first and len(trusted) < len(able):
+            # A probe is made as soon as it is due, by a request that still has another replica to go to.
+            return next(replica for replica in able if not replica.engine.breaker.closed)
+        trusted = trusted or able
         rested = [replica for replica in trusted if not replica.rest]
         if not rested:
             return min(trusted, key=lambda replica: replica.rest)
