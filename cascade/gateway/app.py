@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from aiohttp import web
 
 from cascade.gateway import handlers, health
 from cascade.gateway.bodies import Refused
 from cascade.gateway.gateway import Call, Gateway
-from cascade.gateway.guard import Handler, guarded
-from cascade.wire.faults import Dialect, Fault
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """One method of one path."""
-
-    method: str
-    path: str
-    handler: Handler
-    dialect: Dialect = "openai"
-
+from cascade.gateway.guard import Endpoint, guarded
+from cascade.wire.faults import Fault
 
 ENDPOINTS = (
     Endpoint("POST", "/v1/chat/completions", handlers.chat),
@@ -29,11 +16,11 @@ ENDPOINTS = (
     Endpoint("POST", "/v1/systemone", handlers.systemone, "systemone"),
     Endpoint("GET", "/v1/models", handlers.models),
     Endpoint("GET", "/v1/models/{model}", handlers.model),
-    Endpoint("GET", "/healthz", health.alive),
-    Endpoint("GET", "/readyz", health.ready),
-    Endpoint("GET", "/metrics", health.metrics),
+    Endpoint("GET", "/healthz", health.alive, keyed=False),
+    Endpoint("GET", "/readyz", health.ready, keyed=False),
+    Endpoint("GET", "/metrics", health.metrics, keyed=False),
     Endpoint("GET", "/status", health.status),
-    Endpoint("GET", "/openapi.json", health.openapi),
+    Endpoint("GET", "/openapi.json", health.openapi, keyed=False),
 )
 
 
@@ -42,8 +29,8 @@ def build_app(gateway: Gateway) -> web.Application:
     # One byte more, so that a body of exactly the most passes whatever aiohttp compares with.
     app = web.Application(client_max_size=gateway.settings.limits.body + 1)
     for one in ENDPOINTS:
-        app.router.add_route(one.method, one.path, guarded(gateway, one.path, one.handler, one.dialect))
-    app.router.add_route("*", "/{path:.*}", guarded(gateway, "", _nothing))
+        app.router.add_route(one.method, one.path, guarded(gateway, one))
+    app.router.add_route("*", "/{path:.*}", guarded(gateway, Endpoint("*", "", _nothing, keyed=False)))
     return app
 
 

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from cascade.gateway.control import PLAIN, Control
+from cascade.gateway.access import Access
+from cascade.gateway.billing import Bill, tiers_of
+from cascade.gateway.control import PLAIN, Control, control_of
+from cascade.gateway.key_records import KeyRecord
 from cascade.gateway.policy_life import PolicyLife
 from cascade.gateway.settings import ServeSettings
-from cascade.gateway.tiers import usable
+from cascade.gateway.shedding import Admission, AdmissionSettings
+from cascade.gateway.tiers import TierPool
+from cascade.gateway.upstreams import Upstreams
 from cascade.observer import Observer
 from cascade.routed import Answer, Routed
 from cascade.traffic import Request
@@ -25,6 +31,7 @@ class Call:
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     began: float = field(default_factory=time.perf_counter)
     waited: float = 0.0
+    key: KeyRecord | None = None
     control: Control = PLAIN
     observer: Observer | None = None
 
@@ -42,16 +49,21 @@ class Gateway:
         self,
         settings: ServeSettings,
         life: PolicyLife,
+        pool: TierPool,
+        access: Access,
         *,
         template: Template,
         scrape: Callable[[], bytes] | None = None,
     ) -> None:
         self.settings = settings
         self.life = life
+        self.pool = pool
+        self.access = access
+        limits = settings.limits
+        self.admission = Admission(AdmissionSettings(limits.in_flight, limits.queue, limits.queue_seconds))
         self.template = template
         self.scrape = scrape
         self.draining = False
-        self.in_flight = 0
 
     @property
     def tiers(self) -> Sequence[str]:
@@ -64,29 +76,55 @@ class Gateway:
         return self.life.main.policy.currency
 
     async def decide(self, call: Call, request: DecideRequest) -> Routed[Decision]:
-        """Answer, and see to what follows an answer. Raises: as `Cascade.route`."""
-        call.observer = observer = self.life.choose(call.id)
-        with deadline(self.settings.limits.seconds):
+        """Answer, and see to what follows an answer.
+
+        Raises: as `Cascade.route`, `Access.admit` and `Admission`.
+        """
+        async with self._admitted(call, request) as (observer, bill):
             routed = await observer.cascade.route(request, call.control.wish)
-        self._followed(call, observer, request, routed)
-        return routed
+            self._followed(call, request, routed, bill)
+            return routed
 
     async def generate(self, call: Call, request: GenerateRequest) -> Routed[Completion]:
         """The same for a prompt."""
+        async with self._admitted(call, request) as (observer, bill):
+            routed = await observer.cascade.route_text(request, call.control.wish)
+            self._followed(call, request, routed, bill)
+            return routed
+
+    @asynccontextmanager
+    async def _admitted(self, call: Call, request: Request) -> AsyncIterator[tuple[Observer, Bill]]:
+        """A place for the request, who answers it, and its bill. Waiting for a place is no overhead."""
         call.observer = observer = self.life.choose(call.id)
         with deadline(self.settings.limits.seconds):
-            routed = await observer.cascade.route_text(request, call.control.wish)
-        self._followed(call, observer, request, routed)
-        return routed
+            began = time.perf_counter()
+            async with self.admission:
+                call.waited += time.perf_counter() - began
+                with self.access.admit(call.id, call.key, request, cap=call.control.budget) as bill:
+                    yield observer, bill
+
+    @property
+    def stacks(self) -> dict[str, Upstreams]:
+        """The tiers of the policy that serves."""
+        policy = self.life.main.policy
+        return {tier.name: self.pool.stack(tier, policy.currency) for tier in policy.tiers}
+
+    def control(self, call: Call, headers: Mapping[str, str], model: str) -> None:
+        """Read what the request asks of the cascade. Raises: as `control_of`; NotAllowedError."""
+        call.control = control_of(headers, model, self.settings.name, self.tiers)
+        if call.key is not None:
+            call.key.allow(model=model, tier=call.control.wish.tier)
 
     def ready(self) -> tuple[bool, JsonObject]:
         """Whether requests should be sent here, and what is known about it."""
-        cascade = self.life.main.cascade
-        tiers = {tier.name: usable(tier.engine) for tier in cascade.tiers}
-        able = not self.draining and tiers[cascade.tiers[-1].name]
+        tiers = {name: stack.replicas.ready for name, stack in self.stacks.items()}
+        able = not self.draining and tiers[self.tiers[-1]]
         state = "draining" if self.draining else "ready" if able else "no upstream"
         return able, {"status": state, "tiers": dict(tiers)}
 
-    def _followed(self, call: Call, observer: Observer, request: Request, routed: Routed[Answer]) -> None:
+    def _followed(self, call: Call, request: Request, routed: Routed[Answer], bill: Bill) -> None:
+        """Inside the bill, so that audits are on it too."""
         call.waited += sum(attempt.latency for attempt in routed.attempts)
-        self.life.follow(observer, call.id, request, routed, overridden=call.control.overrides)
+        bill.served(tiers_of(routed))
+        if call.observer is not None:
+            self.life.follow(call.observer, call.id, request, routed, overridden=call.control.overrides)

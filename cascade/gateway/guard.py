@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 import orjson
@@ -24,22 +25,35 @@ Handler = Callable[[Gateway, web.Request, Call], Awaitable[web.StreamResponse]]
 Served = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def guarded(gateway: Gateway, route: str, handler: Handler, dialect: Dialect = "openai") -> Served:
-    """`handler` as aiohttp calls it. Whatever it raises becomes an answer; a traceback only ever goes to the log."""
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One method of one path, and whose shape its errors have. `keyed`: only who has a key, where keys are asked for,
+    is let in."""
+
+    method: str
+    path: str
+    handler: Handler
+    dialect: Dialect = "openai"
+    keyed: bool = True
+
+
+def guarded(gateway: Gateway, endpoint: Endpoint) -> Served:
+    """The handler as aiohttp calls it. Whatever it raises becomes an answer; a traceback only ever goes to the log."""
 
     async def serve(request: web.Request) -> web.StreamResponse:
         call = Call()
-        gateway.in_flight += 1
         try:
+            if endpoint.keyed:
+                call.key = gateway.access.identify(request.headers.get("Authorization"))
             with telemetry.continuing(request.headers):
-                response = await handler(gateway, request, call)
+                response = await endpoint.handler(gateway, request, call)
         except Exception as error:
-            response = refusal(error, dialect, call.id)
-        finally:
-            gateway.in_flight -= 1
+            response = refusal(error, endpoint.dialect, call.id)
         if not response.prepared:
             response.headers[REQUEST_ID] = call.id
-        telemetry.record_overhead(call.overhead, route, response.status)
+            if call.key is not None:
+                response.headers.update(gateway.access.headers(call.key))
+        telemetry.record_overhead(call.overhead, endpoint.path, response.status)
         return response
 
     return serve

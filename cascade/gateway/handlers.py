@@ -8,7 +8,7 @@ from dataclasses import replace
 from aiohttp import web
 
 from cascade.gateway.bodies import read_json
-from cascade.gateway.control import control_of, tier_of
+from cascade.gateway.control import tier_of
 from cascade.gateway.gateway import Call, Gateway
 from cascade.gateway.guard import answer
 from cascade.wire import chat as chat_wire
@@ -23,7 +23,7 @@ from curator.types import DecideRequest
 async def decisions(gateway: Gateway, request: web.Request, call: Call) -> web.StreamResponse:
     """`POST /v1/decisions`."""
     found = decisions_wire.parse(await read_json(request, gateway.settings.limits))
-    call.control = control_of(request.headers, found.model, gateway.settings.name, gateway.tiers)
+    gateway.control(call, request.headers, found.model)
     routed = await gateway.decide(call, _put(gateway, found.request))
     block = extras.decision_block(routed, gateway.currency, found.names)
     body = decisions_wire.reply(_stamp("dec", call, found.model), found, routed, block)
@@ -33,7 +33,7 @@ async def decisions(gateway: Gateway, request: web.Request, call: Call) -> web.S
 async def systemone(gateway: Gateway, request: web.Request, call: Call) -> web.StreamResponse:
     """`POST /v1/systemone`."""
     found = systemone_wire.parse(await read_json(request, gateway.settings.limits), gateway.settings.name)
-    call.control = control_of(request.headers, found.model, gateway.settings.name, gateway.tiers)
+    gateway.control(call, request.headers, found.model)
     routed = await gateway.decide(call, _put(gateway, found.request))
     names = [question.name for question in found.request.questions]
     block = extras.decision_block(routed, gateway.currency, names)
@@ -44,7 +44,7 @@ async def systemone(gateway: Gateway, request: web.Request, call: Call) -> web.S
 async def chat(gateway: Gateway, request: web.Request, call: Call) -> web.StreamResponse:
     """`POST /v1/chat/completions`."""
     found = chat_wire.parse(await read_json(request, gateway.settings.limits))
-    call.control = control_of(request.headers, found.model, gateway.settings.name, gateway.tiers)
+    gateway.control(call, request.headers, found.model)
     routed = await gateway.generate(call, found.request)
     block = extras.text_block(routed, gateway.currency)
     body = chat_wire.reply(_stamp("chatcmpl", call, found.model), found, routed, block)

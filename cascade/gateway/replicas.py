@@ -14,7 +14,7 @@ from curator.engines.base import Engine, EngineIdentity, Preview
 from curator.engines.deadline import time_left
 from curator.engines.exchanges import purpose
 from curator.engines.pieces import streamed
-from curator.engines.retry import counted
+from curator.engines.retry import again, counted
 from curator.engines.tries import failed_try, note
 from curator.engines.wrapper import Request, Result
 from curator.errors import CircuitOpenError, ConfigError, EngineError
@@ -101,7 +101,7 @@ class Replicas:
                 raise
             second = self._second(spread, error)
             note(failed_try(first.name, error, self._clock() - began))
-        async with aclosing(_pieces(second, request)) as pieces:
+        async with aclosing(again(_pieces(second, request))) as pieces:
             async for piece in pieces:
                 yield counted(piece, 1)
 

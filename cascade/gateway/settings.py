@@ -43,14 +43,17 @@ class LimitSettings(_Table):
 
 
 class ResilienceSettings(_Table):
-    """How often a failed call is tried (`attempts`, the first included) and how a tier's upstreams are watched. A
-    second call on another replica is made for at most the share `hedge` of the requests (0: never). At most the share
-    `escalation` of the requests goes to the last tier (1: no cap); `capped` says what happens to the others."""
+    """A failed call is tried up to `attempts` times, and each ends after `timeout` seconds. A second call on another
+    replica is made for at most the share `hedge` of the requests (0: never). At most the share `escalation` of the
+    requests (1: no cap), and at most `escalation_money` per minute, go to the last tier; beyond it the best lower
+    answer is served, marked (`capped = "draft"`), or the request is refused (`"refuse"`)."""
 
     attempts: PositiveInt = 3
+    timeout: PositiveFloat = 60.0
     hedge: Part = 0.0
     escalation: Share = 1.0
-    capped: Literal["serve", "refuse"] = "serve"
+    escalation_money: Annotated[float, Field(gt=0)] | None = None
+    capped: Literal["draft", "refuse"] = "draft"
 
 
 class LiveTable(_Table):

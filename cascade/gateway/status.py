@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cascade.gateway.gateway import Gateway
 from cascade.gateway.policy_life import Candidate
+from cascade.gateway.replica import ReplicaHealth
 from cascade.live import LiveRisk
 from cascade.observer import Observer
 from cascade.policy import Certificate
@@ -17,7 +18,14 @@ def told(gateway: Gateway) -> JsonObject:
     return {
         "ready": able,
         **ready,
-        "in_flight": gateway.in_flight,
+        "requests": {
+            "in_flight": gateway.admission.in_flight,
+            "waiting": gateway.admission.waiting,
+            "shed": gateway.admission.shed,
+        },
+        "upstreams": {
+            name: [_upstream(one) for one in stack.replicas.health] for name, stack in gateway.stacks.items()
+        },
         "policy": _policy(life.main),
         "candidate": None if candidate is None else _candidate(candidate),
         "problems": dict(life.problems),
@@ -25,6 +33,18 @@ def told(gateway: Gateway) -> JsonObject:
             "audits": {"running": len(life.audits), "dropped": life.audits.dropped},
             "rehearsals": {"running": len(life.rehearsals), "dropped": life.rehearsals.dropped},
         },
+    }
+
+
+def _upstream(found: ReplicaHealth) -> JsonObject:
+    return {
+        "name": found.name,
+        "breaker": str(found.state),
+        "in_flight": found.in_flight,
+        "latency": found.latency,
+        "calls": found.calls,
+        "failures": found.failures,
+        "last_error": found.last_error,
     }
 
 

@@ -81,11 +81,15 @@ def parse(body: Json, max_tokens: int = MAX_TOKENS) -> ChatCall:
         tools=tuple(_tool(tool) for tool in fields.objects("tools")),
         tool_choice=_tool_choice(fields),
         logprobs=_logprobs(fields),
-        extra={key: value for key, value in fields.values.items() if key not in _READ and value is not None},
+        extra=fields.others(_READ),
     )
+    return ChatCall(request, fields.need_text("model"), bool(fields.flag("stream")), asks_usage(fields))
+
+
+def asks_usage(fields: Fields) -> bool:
+    """Whether a stream is to end with its usage."""
     options = fields.inner("stream_options")
-    asks_usage = bool(options and options.flag("include_usage"))
-    return ChatCall(request, fields.need_text("model"), bool(fields.flag("stream")), asks_usage)
+    return bool(options and options.flag("include_usage"))
 
 
 def read_sampling(fields: Fields, max_tokens: int) -> Sampling:

@@ -5,7 +5,7 @@ Models that validate would cost more than the gateway's whole budget per request
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -107,6 +107,10 @@ class Fields:
         if found := self.objects(key):
             return found
         raise self.wrong(key, "a list of objects that is not empty")
+
+    def others(self, read: Container[str]) -> JsonObject:
+        """The fields that are not among those `read`, without nulls."""
+        return {key: value for key, value in self.values.items() if key not in read and value is not None}
 
     def refuse(self, keys: Iterable[str], why: str) -> None:
         """Raises: FieldError if one of these fields asks for something (null, false, 0, "" and [] do not)."""

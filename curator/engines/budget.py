@@ -115,7 +115,6 @@ class BudgetEngine(WrapperEngine):
     def __init__(self, inner: Engine, budget: Budget | Account) -> None:
         super().__init__(inner)
         self.account = budget if isinstance(budget, Account) else Account(budget)
-        self._around_state = Memo(_around_state)
 
     async def around(self, call: Callable[[Request], Awaitable[Result]], request: Request) -> Result:
         calls, input_tokens, output_tokens = self.estimate(request)
@@ -153,11 +152,8 @@ class BudgetEngine(WrapperEngine):
 
     def estimate(self, request: DecideRequest | GenerateRequest) -> tuple[int, int, int]:
         """Upper bounds: calls, input tokens, output tokens."""
-        if isinstance(request, DecideRequest):
-            questions = len(request.questions)
-            constant, output = self._around_state(request)
-            return questions, constant + questions * len(request.state.encode()), output
-        return 1, prompt_bytes(request) + CHAT_TOKENS, request.n * request.sampling.max_tokens
+        bound = upper_bound(request)
+        return bound.calls, bound.input_tokens, bound.output_tokens
 
     def _booked(self, result: Decisions | Completion, input_tokens: int, need: Spent) -> Spent:
         usage = result.usage
@@ -172,6 +168,15 @@ class BudgetEngine(WrapperEngine):
         return Spent(usage.calls, tokens, price.cost(usage) if price else 0.0)
 
 
+def upper_bound(request: DecideRequest | GenerateRequest) -> Usage:
+    """The most that a request can take: a byte-level tokenizer makes at most one token per byte."""
+    if isinstance(request, DecideRequest):
+        questions = len(request.questions)
+        constant, output = _constant(request)
+        return Usage(constant + questions * len(request.state.encode()), output, calls=questions)
+    return Usage(prompt_bytes(request) + CHAT_TOKENS, request.n * request.sampling.max_tokens)
+
+
 def _around_state(request: DecideRequest) -> tuple[int, int]:
     """Bytes that all questions together put around the state, and the most tokens of their answers."""
     blank = DecideRequest("", request.questions, request.template, request.demonstrations)
@@ -181,3 +186,6 @@ def _around_state(request: DecideRequest) -> tuple[int, int]:
         constant += CHAT_TOKENS + sum(len(message.content.encode()) for message in messages)
         output += 24 + 2 * max(len(label.encode()) for label in question.labels)
     return constant, output
+
+
+_constant: Final = Memo(_around_state)

@@ -125,7 +125,7 @@ class Collector:
 
 def prompt_tokens(request: GenerateRequest) -> int:
     """About how many tokens a prompt takes, where nobody counted them."""
-    return prompt_bytes(request) // BYTES_PER_TOKEN + 1
+    return prompt_bytes(request) // BYTES_PER_TOKEN
 
 
 def prompt_bytes(request: GenerateRequest) -> int:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AbstractContextManager, aclosing, nullcontext
+from contextlib import aclosing, nullcontext
 from dataclasses import dataclass, replace
 
 from curator.engines.base import Engine
@@ -58,7 +58,7 @@ class RetryEngine(WrapperEngine):
         run = _Run(self)
         while True:
             try:
-                with overheard() as tries, run.purpose():
+                with overheard() as tries, purpose("retry") if run.calls else nullcontext():
                     result = await call(request)
             except RetryableEngineError as error:
                 delay = run.failed(error, len(tries))
@@ -70,9 +70,10 @@ class RetryEngine(WrapperEngine):
         """Retries as long as there is no piece yet: a second answer cannot follow on the half of a first one."""
         run = _Run(self)
         while True:
-            async with aclosing(streamed(self.inner, request)) as pieces:
+            found = streamed(self.inner, request)
+            async with aclosing(again(found) if run.calls else found) as pieces:
                 try:
-                    with overheard() as tries, run.purpose():
+                    with overheard() as tries:
                         piece = await anext(pieces, None)
                 except RetryableEngineError as error:
                     delay = run.failed(error, len(tries))
@@ -94,10 +95,6 @@ class _Run:
         self._now = asyncio.get_running_loop().time
         self._start = self._began = self._now()
 
-    def purpose(self) -> AbstractContextManager[None]:
-        """What the next attempt is made for."""
-        return purpose("retry") if self._failures else nullcontext()
-
     def failed(self, error: RetryableEngineError, tries: int) -> float:
         """Count and note an attempt that failed after so many other calls behind it. Returns the seconds until the
         next one. Raises: `error` where there is none."""
@@ -116,6 +113,21 @@ class _Run:
         """Until the next attempt."""
         await asyncio.sleep(delay)
         self._began = self._now()
+
+
+async def again(pieces: AsyncGenerator[Delta, None]) -> AsyncGenerator[Delta, None]:
+    """The pieces of a second attempt. The purpose is set step by step, and to close: between two steps the caller's own
+    code runs in this context."""
+    try:
+        while True:
+            with purpose("retry"):
+                piece = await anext(pieces, None)
+            if piece is None:
+                return
+            yield piece
+    finally:
+        with purpose("retry"):
+            await pieces.aclose()
 
 
 def counted(piece: Delta, calls: int) -> Delta:

@@ -86,7 +86,7 @@ def test_what_a_broken_stream_took_is_told_or_estimated():
 
 def test_prompts_are_counted_with_tools_and_turns():
     assert prompt_bytes(CHAT) == 9
-    assert prompt_tokens(CHAT) == 3
+    assert prompt_tokens(CHAT) == 2
     turns = ({"role": "user", "content": "How many, and of what?"},)
     assert prompt_bytes(ChatRequest(CHAT.messages, turns=turns, tools=({"type": "function"},))) > 60
     assert prompt_bytes(GenerateRequest(CHAT.messages, schema={"type": "object"})) == 9 + 17

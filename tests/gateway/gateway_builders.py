@@ -10,10 +10,15 @@ from pathlib import Path
 from route_builders import FUN, MOOD, policy, row
 
 from cascade.artifact import save, seal
+from cascade.gateway.access import Access
+from cascade.gateway.billing import Billing
 from cascade.gateway.gateway import Gateway
+from cascade.gateway.keys import Keyring
+from cascade.gateway.ledger import Ledger, LedgerSettings
 from cascade.gateway.policy_life import PolicyLife
 from cascade.gateway.server import listening
 from cascade.gateway.settings import ServeSettings
+from cascade.gateway.stack import cap_of, price_of, stacked
 from cascade.gateway.tiers import TierPool
 from cascade.policy import Policy
 from cascade.traffic_writer import TrafficWriter
@@ -74,18 +79,27 @@ async def running(
     tiers: Mapping[str, Engine] | None = None,
     found: Policy | None = None,
     writer: TrafficWriter | None = None,
+    keys: Keyring | None = None,
     **changed: object,
 ) -> AsyncIterator[Running]:
     """Serve `tiers` with the policy `found` (by default `certified`), with settings that differ by `changed`."""
     engines: Mapping[str, Engine] = tiers or scripted_tiers()
     given = settings(folder, **changed)
     save(found or certified(engines), given.policy)
-    pool = TierPool(lambda record, _: engines[record.name])
+    billing = Billing(Ledger(LedgerSettings(folder=given.ledger) if given.ledger else None))
+    pool = TierPool(
+        lambda record, currency: stacked(
+            {record.name: engines[record.name]}, given, record.name, price=price_of(record, currency), billing=billing
+        ),
+        fallback=given.fallback,
+        cap=cap_of(given),
+    )
     life = PolicyLife(given, pool.cascade, writer)
-    gateway = Gateway(given, life, template=TEMPLATE)
+    gateway = Gateway(given, life, pool, Access(billing, keys=keys), template=TEMPLATE)
     async with listening(gateway) as url:
         yield Running(url, gateway, engines, given.policy)
     await pool.aclose()
+    gateway.access.close()
 
 
 MOOD_BODY = {

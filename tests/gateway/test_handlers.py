@@ -87,7 +87,7 @@ async def test_what_upstreams_do_is_told_in_the_dialect(tmp_path: Path) -> None:
     ]
     tiers["strong"]._faults = faults
     async with (
-        running(tmp_path, tiers) as server,
+        running(tmp_path, tiers, resilience={"attempts": 1}) as server,
         openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client,
     ):
         ask = client.decisions.create
@@ -117,7 +117,7 @@ async def test_a_client_that_goes_away_takes_the_work_with_it(tmp_path: Path) ->
             with pytest.raises(TimeoutError):
                 await client.post(f"{server.url}/v1/decisions", json=body)
         for _ in range(100):
-            if not server.gateway.in_flight:
+            if not server.gateway.admission.in_flight:
                 break
             await anyio.sleep(0.05)
-        assert server.gateway.in_flight == 0
+        assert server.gateway.admission.in_flight == 0
