@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -19,6 +20,8 @@ from curator.engines.tries import failed_try, note
 from curator.engines.wrapper import Request, Result
 from curator.errors import CircuitOpenError, ConfigError, EngineError
 from curator.types import Capability, Completion, DecideRequest, Decisions, Delta, GenerateRequest, Usage
+
+log = logging.getLogger(__name__)
 
 OnState = Callable[[str, BreakerState], None]
 """Told a replica's name and the new state of its breaker."""
@@ -182,7 +185,12 @@ def _check(replicas: Mapping[str, Engine]) -> None:
 def _breaker(
     name: str, settings: BreakerSettings | None, clock: Callable[[], float], on_state: OnState | None
 ) -> Breaker:
-    tell = None if on_state is None else lambda state: on_state(name, state)
+    def tell(state: BreakerState) -> None:
+        level = logging.WARNING if state is BreakerState.OPEN else logging.INFO
+        log.log(level, "the circuit of replica %s is %s", name, state)
+        if on_state is not None:
+            on_state(name, state)
+
     return Breaker(settings, clock=clock, on_change=tell)
 
 
