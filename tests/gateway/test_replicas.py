@@ -138,7 +138,7 @@ async def test_without_time_no_second_replica_is_asked():
     assert sum(len(engine.requests) for engine in slow) == 1
 
 
-async def test_an_open_breaker_is_left_out_and_probed_when_it_is_due():
+async def test_an_open_breaker_is_left_out_told_and_probed_when_it_is_due(caplog):
     told = []
     bad = broken("bad", ServerError("500"), times=10)
     tier = replicas(
@@ -151,6 +151,7 @@ async def test_an_open_breaker_is_left_out_and_probed_when_it_is_due():
         await asyncio.gather(*(tier.decide(ROW) for _ in range(20)))
     assert len(bad.requests) == 10  # half of the first twenty, and none after them
     assert told == [("bad", "open")]
+    assert caplog.messages == ["the circuit of replica bad is open"]
     assert [health.state for health in tier.health] == [BreakerState.OPEN, BreakerState.CLOSED]
     assert 0 < tier.health[0].rest <= 5
     await asyncio.sleep(5)
