@@ -2,7 +2,8 @@
 
 observer = Observer(lambda policy: Cascade(tiers, policy), policy, LiveSettings(share=0.05), writer=writer)
 routed = await observer.cascade.route(request)                  # answer the caller with this
-background = create_task(observer.follow("query-17", request, routed, now))
+due = observer.note("query-17", request, routed, now)           # takes microseconds
+background = due and create_task(observer.audit(due))           # asks the teacher
 """
 
 from __future__ import annotations
@@ -10,29 +11,51 @@ from __future__ import annotations
 import logging
 import math
 import random
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Generic, NamedTuple, cast
 
-from cascade.fingerprint import pinned, question_fingerprint
-from cascade.live import AuditRecord, LiveRisk, LiveSettings, LiveState
+from cascade.asking import Asking
+from cascade.live import AuditRecord, LiveRisk, LiveSettings, LiveState, digest
 from cascade.policy import Policy, QuestionPolicy, Verdict
-from cascade.routed import Attempt, Outcome, Routed, Served
+from cascade.routed import Answer, Attempt, Outcome, Routed, Served
 from cascade.router import Cascade
-from cascade.rulebook import identities
-from cascade.traffic import ServedAnswer, TierAnswer, TrafficRecord
+from cascade.traffic import Request, ServedAnswer, TierAnswer, TrafficRecord
 from cascade.traffic_writer import TrafficWriter
+from curator import telemetry
 from curator.engines.base import EngineIdentity
 from curator.engines.exchanges import purpose
 from curator.errors import GoldlessError
-from curator.types import DecideRequest, Decision, Decisions
+from curator.types import Completion, DecideRequest, Decision, Decisions, Usage
 
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Due(Generic[Answer]):
+    """A served request whose answers at some places (place of the question -> record) are to be audited."""
+
+    query_id: str
+    request: Request
+    asking: Asking[Answer]
+    routed: Routed[Answer]
+    time: datetime
+    audits: Mapping[int, AuditRecord]
+
+
+class Taken(NamedTuple):
+    """What an answer took."""
+
+    usage: Usage
+    cost: float | None
+    seconds: float
+
+
 class Observer:
     """Follows one cascade. `cascade` is the one to serve with now: after an alarm it is another one, made by `make`
-    from the policy with tighter thresholds. `states` (of `live_states`) continue where another process stopped.
+    from the policy with tighter thresholds. `states` (of `live_states`) continue where another process stopped. With
+    `audited` false nothing is audited, and no live risk is known.
 
     Call from one event loop. Raises: ConfigError, InputError from `make` and for states of other questions.
     """
@@ -46,14 +69,15 @@ class Observer:
         writer: TrafficWriter | None = None,
         states: Iterable[LiveState] = (),
         coin: random.Random | None = None,
+        audited: bool = True,
     ) -> None:
         self.policy = policy
         self._make = make
         self._writer = writer
-        known = {state.question: state for state in states}
-        watched = [entry for entry in policy.questions if entry.certificate.verdict is Verdict.PASS]
+        known = {(state.question, state.certificate): state for state in states}
+        watched = [entry for entry in policy.questions if audited and entry.certificate.verdict is Verdict.PASS]
         self.live = {
-            entry.fingerprint: LiveRisk(entry, settings, state=known.get(entry.fingerprint), coin=coin)
+            entry.fingerprint: LiveRisk(entry, settings, state=known.get((entry.fingerprint, digest(entry))), coin=coin)
             for entry in watched
         }
         self._levels = self._level()
@@ -64,31 +88,48 @@ class Observer:
         """What to keep, now and then and after an alarm, for the next process."""
         return [live.state for live in self.live.values()]
 
-    async def follow(self, query_id: str, request: DecideRequest, routed: Routed[Decision], time: datetime) -> None:
-        """Count a served request, have the teacher answer the audits that the coin draws, tighten after an alarm, and
-        write the traffic record. A teacher that fails leaves the audit lost; nothing is raised for it."""
-        marks = [question_fingerprint(request, question, identities(self.policy)) for question in request.questions]
-        drawn = self._draw(query_id, routed, marks, time)
-        teacher = await self._ask(request, list(drawn)) if drawn else None
-        audits = {
-            place: self._settle(audit, routed.answers[place], _said(teacher, at))
-            for at, (place, audit) in enumerate(drawn.items())
-        }
+    async def follow(self, query_id: str, request: Request, routed: Routed[Answer], time: datetime) -> None:
+        """`note`, and the audits that it says are due."""
+        due = self.note(query_id, request, routed, time)
+        if due is not None:
+            await self.audit(due)
+
+    def note(self, query_id: str, request: Request, routed: Routed[Answer], time: datetime) -> Due[Answer] | None:
+        """Count a served request. Returns what is to be audited, for `audit` or `lose`; where nothing is, the traffic
+        record is written now."""
+        asking = cast(Asking[Answer], self.cascade.asking(request))
+        drawn = self._draw(query_id, request, routed, time) if self.live else {}
+        due = Due(query_id, request, asking, routed, time, drawn)
+        if drawn:
+            return due
+        self._write(due, {}, None)
+        return None
+
+    async def audit(self, due: Due[Answer]) -> None:
+        """Have the teacher answer, tighten after an alarm, and write the traffic record. A teacher that fails leaves
+        the audit lost; nothing is raised for it."""
+        places = list(due.audits)
+        reply = await self._ask(due, places)
+        said, teacher = reply
+        audits = {place: self._settle(due, place, theirs) for place, theirs in zip(places, said, strict=True)}
+        self._tighten()
+        self._write(due, audits, teacher)
+
+    def lose(self, due: Due[Answer]) -> None:
+        """There is no time for these audits: they count as lost, which widens the interval."""
+        audits = {place: self._settle(due, place, None) for place in due.audits}
+        self._write(due, audits, None)
+
+    def _tighten(self) -> None:
         if self._level() != self._levels:
             self._levels = self._level()
             self.cascade = self._make(self._tightened())
             logger.warning("the risk has grown: the thresholds are tighter now, until there is a new certificate")
-        if self._writer is not None:
-            served = tuple(_served(request, place, routed, mark, audits.get(place)) for place, mark in enumerate(marks))
-            answers = (*self._attempts(routed), *([teacher] if teacher else []))
-            checksum = self.policy.checksum
-            self._writer.put(TrafficRecord(query_id, time, checksum, request, served, answers, routed.latency))
 
-    def _draw(
-        self, query_id: str, routed: Routed[Decision], marks: Sequence[str], time: datetime
-    ) -> dict[int, AuditRecord]:
+    def _draw(self, query_id: str, request: Request, routed: Routed[Answer], time: datetime) -> dict[int, AuditRecord]:
         """The audits (place of the question -> record)."""
         found: dict[int, AuditRecord] = {}
+        marks = self.cascade.fingerprints(request)
         for place, (served, mark) in enumerate(zip(routed.answers, marks, strict=True)):
             live, score = self.live.get(mark), _score(routed, served)
             if live is None or not _counts(live, served, score):
@@ -98,26 +139,42 @@ class Observer:
                 found[place] = audit
         return found
 
-    async def _ask(self, request: DecideRequest, places: Sequence[int]) -> TierAnswer | None:
-        """What the teacher says to some of the questions; None where it fails."""
+    async def _ask(self, due: Due[Answer], places: Sequence[int]) -> tuple[list[Answer | None], TierAnswer | None]:
+        """What the teacher says to some of the questions; nothing where it fails."""
         teacher = self.cascade.tiers[-1]
-        questions = tuple(request.questions[place] for place in places)
         try:
             with purpose("audit"):
-                found = await teacher.engine.decide(replace(pinned(request), questions=questions))
+                reply = await due.asking.ask(teacher.engine, places)
         except GoldlessError as error:
             logger.info("the teacher did not answer an audit: %s", error)
-            return None
-        answer = replace(found, cost=teacher.cost(found.usage, found.cost))
-        return TierAnswer(teacher.name, teacher.engine.identity, tuple(q.name for q in questions), answer)
+            return [None for _ in places], None
+        taken = Taken(reply.usage, teacher.cost(reply.usage, reply.cost), reply.latency)
+        said = _said(due.request, reply.answers, taken)
+        names = tuple(due.asking.names[place] for place in places)
+        asked = names if isinstance(due.request, DecideRequest) else ()
+        answer = None if said is None else TierAnswer(teacher.name, teacher.engine.identity, asked, said)
+        return list(reply.answers), answer
 
-    def _settle(self, audit: AuditRecord, served: Served[Decision], theirs: Decision | None) -> AuditRecord:
-        differs = None if theirs is None or served.answer is None else theirs.top != served.answer.top
+    def _settle(self, due: Due[Answer], place: int, theirs: Answer | None) -> AuditRecord:
+        audit, served = due.audits[place], due.routed.answers[place].answer
+        differs = None if theirs is None or served is None else not due.asking.same(place, served, theirs)
+        if differs is not None:
+            telemetry.record_audit(audit.tier, differs)
         return self.live[audit.question].settle(audit, differs)
 
-    def _attempts(self, routed: Routed[Decision]) -> list[TierAnswer]:
+    def _write(self, due: Due[Answer], audits: Mapping[int, AuditRecord], teacher: TierAnswer | None) -> None:
+        if self._writer is None:
+            return
+        marks = self.cascade.fingerprints(due.request)
+        served = tuple(_served(due, place, mark, audits.get(place)) for place, mark in enumerate(marks))
+        answers = (*self._attempts(due), *([teacher] if teacher else []))
+        checksum, latency = self.policy.checksum, due.routed.latency
+        self._writer.put(TrafficRecord(due.query_id, due.time, checksum, due.request, served, answers, latency))
+
+    def _attempts(self, due: Due[Answer]) -> list[TierAnswer]:
         engines = {tier.name: tier.engine.identity for tier in self.cascade.tiers}
-        return [_attempt(attempt, engines[attempt.tier]) for attempt in routed.attempts if not attempt.error]
+        found = [_attempt(one, engines[one.tier], due.request) for one in due.routed.attempts if not one.error]
+        return [answer for answer in found if answer is not None]
 
     def _level(self) -> tuple[int, ...]:
         return tuple(live.level for live in self.live.values())
@@ -134,9 +191,12 @@ class Observer:
         return entry.model_copy(update={"rules": rules})
 
 
-def _counts(live: LiveRisk, served: Served[Decision], score: float) -> bool:
+def _counts(live: LiveRisk, served: Served[Answer], score: float) -> bool:
     """Whether this answer tells something about the thresholds in force: not one that no rule let pass because the
-    teacher failed, nor one that was on its way when the thresholds moved."""
+    teacher failed, nor one that was on its way when the thresholds moved, nor one of which a note says that something
+    else decided."""
+    if served.note:
+        return False
     if served.outcome is Outcome.ACCEPTED:
         limits = {rule.tier: limit for rule, limit in zip(live.policy.rules, live.thresholds, strict=True)}
         limit = limits[served.tier]
@@ -144,34 +204,43 @@ def _counts(live: LiveRisk, served: Served[Decision], score: float) -> bool:
     return served.outcome in (Outcome.TEACHER, Outcome.REFUSED)
 
 
-def _score(routed: Routed[Decision], served: Served[Decision]) -> float:
+def _score(routed: Routed[Answer], served: Served[Answer]) -> float:
     """The score of the tier that served; NaN where nothing judged it."""
     found = (one for attempt in routed.attempts if attempt.tier == served.tier for one in attempt.judgements)
     return next((one.score for one in found if one.question == served.question), math.nan)
 
 
-def _said(teacher: TierAnswer | None, at: int) -> Decision | None:
-    """The teacher's answer to the audited question number `at`."""
-    return teacher.answer.answers[at] if teacher and isinstance(teacher.answer, Decisions) else None
+def _attempt(attempt: Attempt[Answer], engine: EngineIdentity, request: Request) -> TierAnswer | None:
+    names = [one.question for one in attempt.judgements]
+    answers = [one.answer for one in attempt.judgements]
+    said = _said(request, answers, Taken(attempt.usage, attempt.cost, attempt.latency))
+    asked = tuple(names) if isinstance(request, DecideRequest) else ()
+    return None if said is None else TierAnswer(attempt.tier, engine, asked, said)
 
 
-def _attempt(attempt: Attempt[Decision], engine: EngineIdentity) -> TierAnswer:
-    names = tuple(one.question for one in attempt.judgements)
-    decisions = tuple(one.answer for one in attempt.judgements)
-    return TierAnswer(attempt.tier, engine, names, Decisions(decisions, attempt.usage, attempt.cost, attempt.latency))
+def _said(request: Request, answers: Sequence[Answer | None], taken: Taken) -> Decisions | Completion | None:
+    """One tier's answers as its engine gave them; None for a prompt that was refused, which left nothing."""
+    if isinstance(request, DecideRequest):
+        return Decisions(cast(tuple[Decision | None, ...], tuple(answers)), *taken)
+    text = cast(Completion | None, answers[0])
+    return None if text is None else replace(text, usage=taken.usage, cost=taken.cost, latency=taken.seconds)
 
 
-def _served(
-    request: DecideRequest, place: int, routed: Routed[Decision], mark: str, outcome: AuditRecord | None
-) -> ServedAnswer:
-    one, question = routed.answers[place], request.questions[place]
+def _served(due: Due[Answer], place: int, mark: str, outcome: AuditRecord | None) -> ServedAnswer:
+    one = due.routed.answers[place]
     return ServedAnswer(
         question=one.question,
         fingerprint=mark,
         tier=one.tier,
-        value=None if one.answer is None else question.labels[one.answer.top],
+        value=_value(due.request, place, cast(Decision | Completion | None, one.answer)),
         confidence=None if math.isnan(one.confidence) else one.confidence,
         basis=one.basis,
         audit=outcome.probability if outcome else None,
         disagreed=outcome.disagreed if outcome else None,
     )
+
+
+def _value(request: Request, place: int, answer: Decision | Completion | None) -> str | None:
+    if isinstance(answer, Decision) and isinstance(request, DecideRequest):
+        return request.questions[place].labels[answer.top]
+    return answer.samples[0].text if isinstance(answer, Completion) else None

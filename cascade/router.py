@@ -12,13 +12,13 @@ from cascade.asking import Asking, Deciding, Generating
 from cascade.fingerprint import identity_text, pinned, prompt_fingerprint, question_fingerprint
 from cascade.policy import Policy
 from cascade.probing import AnswerOf, answer_in
-from cascade.route import Route, Tier
+from cascade.route import Cap, Route, Tier
 from cascade.routed import Answer, Routed
-from cascade.rulebook import Path, Rulebook, Uncertified, identities
+from cascade.rulebook import NO_WISH, Path, Rulebook, Uncertified, Wish, identities
 from cascade.tracing import request_span, tell_request
 from curator.engines.base import Engine, EngineIdentity, Preview
 from curator.engines.wire import Memo
-from curator.errors import RefusalError
+from curator.errors import ConfigError, RefusalError
 from curator.types import (
     Capability,
     Completion,
@@ -39,7 +39,8 @@ class Cascade:
     or fails is passed over; where the last one fails, the strongest other answer is served and marked as a
     `fallback` (`fallback=False` raises the failure instead). `uncertified` says what happens to a question that no
     certificate covers: by default the last tier alone answers it. `answer_of` says which generated texts answer the
-    same. Engines whose answers have no cost are billed at the policy's prices.
+    same. Engines whose answers have no cost are billed at the policy's prices. `cap` may keep requests from the last
+    tier.
 
     Raises: ConfigError if the tiers are not those of the policy, or the policy is expired or newer than this code.
     """
@@ -52,6 +53,7 @@ class Cascade:
         uncertified: Uncertified = "teacher",
         fallback: bool = True,
         answer_of: AnswerOf = answer_in,
+        cap: Cap | None = None,
     ) -> None:
         check(policy, {name: identity_text(engine.identity) for name, engine in tiers.items()}, {})
         self.policy = policy
@@ -61,6 +63,7 @@ class Cascade:
         self._rules = Rulebook(policy, uncertified)
         self._fallback = fallback
         self._answer_of = answer_of
+        self._cap = cap
         self._fingerprints: Memo[tuple[str, ...]] = Memo(self._fingerprint)
         self._identity = _identity(policy, uncertified, fallback)
 
@@ -97,17 +100,32 @@ class Cascade:
             raise RefusalError(f"tier {served.tier!r} declined to answer")
         return replace(served.answer, usage=routed.usage, cost=routed.cost, latency=routed.latency)
 
-    async def route(self, request: DecideRequest) -> Routed[Decision]:
-        """Answer every question, and say how: attempts, signals, scores, who served. Raises: as `decide`."""
-        marks = self._fingerprints(request)
-        paths = [self._rules.path(q.name, mark) for q, mark in zip(request.questions, marks, strict=True)]
-        return await self._run(Deciding(request), paths)
+    async def route(self, request: DecideRequest, wish: Wish = NO_WISH) -> Routed[Decision]:
+        """Answer every question, and say how: attempts, signals, scores, who served. Raises: as `decide`; ConfigError
+        where the wish names no tier."""
+        return await self._run(Deciding(request), self._paths(request, wish), wish)
 
-    async def route_text(self, request: GenerateRequest) -> Routed[Completion]:
+    async def route_text(self, request: GenerateRequest, wish: Wish = NO_WISH) -> Routed[Completion]:
         """The same for a prompt; an answer is None where the last tier declined."""
         asking = Generating(request, self._answer_of)
-        path = self._rules.path(asking.names[0], prompt_fingerprint(request, identities(self.policy)))
-        return await self._run(asking, [path])
+        (mark,) = self.fingerprints(request)
+        path = self._rules.path(asking.names[0], mark, wish)
+        return await self._run(asking, [path], wish)
+
+    def asking(self, request: DecideRequest | GenerateRequest) -> Deciding | Generating:
+        """What this cascade needs to know of a request."""
+        return Deciding(request) if isinstance(request, DecideRequest) else Generating(request, self._answer_of)
+
+    def fingerprints(self, request: DecideRequest | GenerateRequest) -> tuple[str, ...]:
+        """What certificates know its questions by."""
+        if isinstance(request, DecideRequest):
+            return self._fingerprints(request)
+        return (prompt_fingerprint(request, identities(self.policy)),)
+
+    async def rehearse(self, request: DecideRequest, tiers: Sequence[Tier]) -> Routed[Decision]:
+        """The way that `request` takes where `tiers` answer in place of this cascade's; no span, no metric. Raises: as
+        `route`."""
+        return await Route(tiers, Deciding(request), self._paths(request, NO_WISH), fallback=False).run()
 
     async def preview(self, request: DecideRequest) -> tuple[Preview, ...]:
         """What the tier that is asked first would be sent, per question."""
@@ -129,12 +147,24 @@ class Cascade:
         if failures:
             raise failures[0]
 
-    async def _run(self, asking: Asking[Answer], paths: Sequence[Path]) -> Routed[Answer]:
+    def _paths(self, request: DecideRequest, wish: Wish) -> list[Path]:
+        marks = self._fingerprints(request)
+        return [self._rules.path(q.name, mark, wish) for q, mark in zip(request.questions, marks, strict=True)]
+
+    async def _run(self, asking: Asking[Answer], paths: Sequence[Path], wish: Wish) -> Routed[Answer]:
+        tiers = self.tiers if not wish.tier else [self._tier(wish.tier)]
+        cap = self._cap if tiers[-1] is self.tiers[-1] else None
         with request_span(len(paths)) as current:
-            routed = await Route(self.tiers, asking, paths, self._fallback).run()
+            routed = await Route(tiers, asking, paths, self._fallback, cap).run()
             if current is not None:
                 tell_request(current, routed, self.policy.currency)
         return routed
+
+    def _tier(self, name: str) -> Tier:
+        if (found := next((tier for tier in self.tiers if tier.name == name), None)) is None:
+            known = ", ".join(tier.name for tier in self.tiers)
+            raise ConfigError(f"the cascade has no tier {name!r}", hint=f"tiers: {known}")
+        return found
 
     def _fingerprint(self, request: DecideRequest) -> tuple[str, ...]:
         tiers = identities(self.policy)

@@ -9,13 +9,27 @@ from typing import Final, Literal
 
 from cascade.policy import VERSION, Certificate, Policy, QuestionPolicy, Rule, Verdict
 from cascade.signals import parse_signal
-from curator.errors import ConfigError
+from curator.errors import ConfigError, InputError
 
 Uncertified = Literal["teacher", "rules", "refuse"]
 """What to do with a question that no certificate covers: ask the last tier alone; use its rules all the same, unless
 its verdict is BLOCK (to try a policy out); or refuse the request."""
 
 EXPIRED: Final = "the policy has expired"
+FORCED: Final = "the caller chose the tier"
+STRICT: Final = "the caller allows less risk than the thresholds have: the last tier answers"
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a caller wants of one request instead of the policy's own way: that `tier` alone answers, which nothing
+    certifies; or that the certified risk is at most `alpha`. A laxer one than the policy's changes nothing."""
+
+    tier: str = ""
+    alpha: float | None = None
+
+
+NO_WISH: Final = Wish()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,23 +68,35 @@ class Rulebook:
         self._known = {entry.fingerprint: self._rules(entry) for entry in policy.questions}
         self._by_name = {entry.name for entry in policy.questions}
 
-    def path(self, name: str, fingerprint: str) -> Path:
+    def path(self, name: str, fingerprint: str, wish: Wish = NO_WISH) -> Path:
         """The way of the question with this fingerprint.
 
-        Raises: ConfigError where it is not certified and that is to be refused.
+        Raises: ConfigError where it is not certified and that is to be refused; InputError for an alpha that nothing
+        certified keeps.
         """
+        if wish.tier:
+            return Path((), None, certified=False, note=FORCED)
         found = self._known.get(fingerprint)
         note = self._unknown(name) if found is None else _doubt(found[0].certificate)
         if self.expired:
             note = EXPIRED
         if found is not None and not note:
-            return Path(found[1], found[0].certificate, certified=True)
+            return self._strict(found[0]) if _below(wish, found[0]) else Path(found[1], found[0].certificate, True)
         if self._uncertified == "refuse":
             raise ConfigError(f"question {name!r} is not certified: {note}", hint="certify it, or ask the teacher")
         blocked = found is None or self.expired or found[0].certificate.verdict is Verdict.BLOCK
         if found is not None and self._uncertified == "rules" and not blocked:
             return Path(found[1], found[0].certificate, certified=False, note=note)
         return Path((None,) * (len(self._names) - 1), None, certified=False, note=note)
+
+    def _strict(self, entry: QuestionPolicy) -> Path:
+        """The way that risks less than the thresholds do. The teacher is never unlike itself, and may be wrong."""
+        if entry.certificate.basis == "vs_truth":
+            raise InputError(
+                f"no certified way of answering {entry.name!r} risks as little as that",
+                hint=f"alpha must be at least {_promised(entry.certificate):g}",
+            )
+        return Path((None,) * (len(self._names) - 1), entry.certificate, certified=True, note=STRICT)
 
     @property
     def expired(self) -> bool:
@@ -114,6 +140,15 @@ def _doubt(certificate: Certificate) -> str:
     if certificate.verdict is Verdict.PASS:
         return ""
     return f"its verdict is {certificate.verdict}: {certificate.reason}"
+
+
+def _promised(certificate: Certificate) -> float:
+    return certificate.alpha if certificate.bound is None else certificate.bound
+
+
+def _below(wish: Wish, entry: QuestionPolicy) -> bool:
+    """Whether the wish is for less risk than is certified of the rules."""
+    return wish.alpha is not None and wish.alpha < _promised(entry.certificate)
 
 
 def _is_past(moment: datetime | None) -> bool:

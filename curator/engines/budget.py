@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
-import orjson
-
 from curator.engines.base import Engine, render_messages
 from curator.engines.exchanges import BILLED
+from curator.engines.pieces import Tally, prompt_bytes, streamed
 from curator.engines.wire import Memo
 from curator.engines.wrapper import Request, Result, WrapperEngine
 from curator.errors import BudgetExceededError, ConfigError
-from curator.types import Completion, DecideRequest, Decisions, GenerateRequest, Price, Usage
+from curator.types import Completion, DecideRequest, Decisions, Delta, GenerateRequest, Price, Usage
 
 CHAT_TOKENS: Final = 64
 """Allowance per call for what a chat template adds to the text."""
@@ -131,6 +131,25 @@ class BudgetEngine(WrapperEngine):
             self.account.settle(need, actual)
         return result
 
+    async def stream(self, request: GenerateRequest) -> AsyncGenerator[Delta, None]:
+        """The reservation is held until the stream ends. One that breaks or is closed is booked as far as its pieces
+        tell, else with the estimated input and the tokens that came."""
+        calls, input_tokens, output_tokens = self.estimate(request)
+        need = self._spent(Usage(input_tokens, output_tokens, calls=calls))
+        await self.account.reserve(need)
+        actual, tally = Spent(calls=1), Tally()
+        try:
+            async with aclosing(streamed(self.inner, request)) as pieces:
+                async for piece in pieces:
+                    tally.add(piece)
+                    yield piece
+            actual = self._booked(Completion((), tally.usage or Usage(), tally.cost), input_tokens, need)
+        except (*BILLED, GeneratorExit):
+            actual = self._spent(tally.taken(input_tokens)[0])
+            raise
+        finally:
+            self.account.settle(need, actual)
+
     def estimate(self, request: DecideRequest | GenerateRequest) -> tuple[int, int, int]:
         """Upper bounds: calls, input tokens, output tokens."""
         bound = upper_bound(request)
@@ -155,9 +174,7 @@ def upper_bound(request: DecideRequest | GenerateRequest) -> Usage:
         questions = len(request.questions)
         constant, output = _constant(request)
         return Usage(constant + questions * len(request.state.encode()), output, calls=questions)
-    schema = len(orjson.dumps(request.schema)) if request.schema else 0
-    said = sum(len(message.content.encode()) for message in request.messages)
-    return Usage(said + schema + CHAT_TOKENS, request.n * request.sampling.max_tokens)
+    return Usage(prompt_bytes(request) + CHAT_TOKENS, request.n * request.sampling.max_tokens)
 
 
 def _around_state(request: DecideRequest) -> tuple[int, int]:

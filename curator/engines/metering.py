@@ -6,10 +6,11 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from curator.engines.base import Engine, Preview, StreamingEngine
+from curator.engines.base import Engine, Preview
 from curator.engines.exchanges import Exchange, Purpose, current_purpose, listener, note, purpose
+from curator.engines.pieces import Tally, prompt_tokens, streamed
 from curator.engines.wrapper import Request, Result, WrapperEngine
-from curator.types import Completion, DecideRequest, Delta, GenerateRequest, Usage
+from curator.types import DecideRequest, Delta, GenerateRequest
 
 
 class Tab(Protocol):
@@ -58,12 +59,8 @@ class MeteredEngine(WrapperEngine):
 
     async def stream(self, request: GenerateRequest) -> AsyncGenerator[Delta, None]:
         """The inner engine's pieces. Raises: as its `stream`."""
-        if not isinstance(self.inner, StreamingEngine):
-            for piece in _pieces(await self.generate(request)):
-                yield piece
-            return
-        recorder, seen = self._recorder(request, current_purpose()), _Seen(request)
-        pieces = self.inner.stream(request)
+        recorder, tally = self._recorder(request, current_purpose()), Tally()
+        pieces = streamed(self.inner, request)
         try:
             while True:
                 # Between two pieces the caller's own code runs in this context: it must not be heard.
@@ -72,11 +69,11 @@ class MeteredEngine(WrapperEngine):
                         piece = await anext(pieces)
                 except StopAsyncIteration:
                     break
-                seen.add(piece)
+                tally.add(piece)
                 yield piece
-            recorder.streamed(seen)
+            recorder.streamed(tally, request)
         except BaseException as error:
-            recorder.streamed(seen, error)
+            recorder.streamed(tally, request, error)
             raise
         finally:
             with recorder.heard():
@@ -132,46 +129,16 @@ class _Recorder:
             with self.heard():
                 note(None, error)
 
-    def streamed(self, seen: _Seen, error: BaseException | None = None) -> None:
+    def streamed(self, tally: Tally, request: GenerateRequest, error: BaseException | None = None) -> None:
         """The same for a stream: what was seen of it was certainly produced."""
-        if not self._told():
-            with self.heard():
-                guess = None if seen.usage else seen.estimate()
-                note(seen.usage or guess, error, estimated=guess is not None)
+        if self._told():
+            return
+        usage, estimated = tally.taken(prompt_tokens(request))
+        with self.heard():
+            if usage.output_tokens or not estimated:
+                note(usage, error, estimated=estimated)
+            else:
+                note(None, error)
 
     def _told(self) -> bool:
         return self._heard or self.inside
-
-
-class _Seen:
-    """What has come of a stream."""
-
-    def __init__(self, request: GenerateRequest) -> None:
-        self._input = sum(len(message.content.encode("utf-8", "replace")) for message in request.messages) // 4
-        self._output = 0
-        self.usage: Usage | None = None
-
-    def add(self, piece: Delta) -> None:
-        # A piece is a token, or tells the tokens that it is made of.
-        self._output += max(len(piece.logprobs), len(piece.tokens), bool(piece.text or piece.tool_calls))
-        self.usage = piece.usage or self.usage
-
-    def estimate(self) -> Usage | None:
-        """Tokens, at four bytes each in the prompt; None where nothing has come."""
-        return Usage(self._input, self._output) if self._output else None
-
-
-def _pieces(found: Completion) -> list[Delta]:
-    """An answer that came at once, as a stream."""
-    last = len(found.samples) - 1
-    return [
-        Delta(
-            number,
-            sample.text,
-            tool_calls=sample.tool_calls,
-            tokens=sample.tokens,
-            finish_reason=sample.finish_reason,
-            usage=found.usage if number == last else None,
-        )
-        for number, sample in enumerate(found.samples)
-    ]

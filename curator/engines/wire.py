@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import AsyncGenerator, Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Final, Generic, Protocol, TypedDict, TypeVar, cast
 
@@ -11,6 +11,7 @@ import orjson
 
 from curator.engines.base import Preview
 from curator.engines.exchanges import listener, note
+from curator.engines.sse import Event
 from curator.engines.transport import Transport
 from curator.errors import InvalidOutputError, RequestRejectedError
 from curator.types import DecideRequest, Decision, Json, JsonObject, Readout, Usage
@@ -98,6 +99,10 @@ class Server:
             raise
         note(told(answer))
         return answer
+
+    def events(self, path: str, body: bytes) -> AsyncGenerator[Event, None]:
+        """See `Transport.events`."""
+        return self.transport.events(path, body)
 
 
 @dataclass(slots=True)

@@ -7,7 +7,8 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from benchmarks.mock_server import Faults, MockServer
-from curator.engines.exchanges import Exchange, Purpose, listener, note, purpose
+from benchmarks.mock_stream import HANG, StreamServer, chunk, chunks
+from curator.engines.exchanges import ABORTED, Exchange, Purpose, listener, note, purpose
 from curator.engines.http import HTTPEngine
 from curator.engines.metering import MeteredEngine
 from curator.engines.retry import RetryEngine, RetryPolicy
@@ -217,11 +218,19 @@ async def test_a_stream_that_breaks_before_its_first_piece_is_unknown() -> None:
         assert exchange.usage == (Usage(6, 1) if estimated else None)
 
 
-async def test_an_engine_that_cannot_stream_answers_at_once() -> None:
+async def test_a_stream_over_http_is_one_exchange_also_where_it_is_closed() -> None:
     tabs = Tabs()
-    pieces = [piece async for piece in MeteredEngine(ScriptedEngine(generate=["one two"]), tabs).stream(CHAT)]
-    assert pieces == [Delta(text="one two", finish_reason="stop", usage=Usage(5, 2))]
-    assert tabs.exchanges == [Exchange("request", Usage(5, 2))]
+    told = {"prompt_tokens": 9, "completion_tokens": 1}
+    async with StreamServer(
+        lambda body: chunks("a", "b") if len(tabs.opened) == 1 else [chunk("a", usage=told), HANG]
+    ) as server:
+        engine = MeteredEngine(HTTPEngine(server.url, "mock"), tabs)
+        assert [piece.text async for piece in engine.stream(CHAT)] == ["a", "b", "", ""]
+        pieces = engine.stream(CHAT)
+        await anext(pieces)
+        await pieces.aclose()
+        await engine.aclose()
+    assert tabs.exchanges == [Exchange("request", Usage(7, 3)), Exchange("request", Usage(9, 1), error=ABORTED)]
 
 
 async def test_the_question_whose_neighbour_failed_is_billed() -> None:
