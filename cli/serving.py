@@ -15,8 +15,9 @@ from cascade.gateway.keys import Keyring, may_listen
 from cascade.gateway.ledger import Ledger, LedgerSettings
 from cascade.gateway.policy_life import PolicyLife
 from cascade.gateway.settings import ServeSettings
-from cascade.gateway.stack import Stack, cap_of, price_of, stacked
+from cascade.gateway.stack import cap_of, price_of, stacked
 from cascade.gateway.tiers import TierPool
+from cascade.gateway.upstreams import Upstreams
 from cascade.policy import Policy, TierRecord
 from cascade.traffic_writer import TrafficSettings, TrafficWriter
 from cli.build import task_of, template_of
@@ -59,7 +60,7 @@ def serving_of(settings: Settings, serve: ServeSettings, folder: Path, scrape: C
     billing = Billing(Ledger(None if serve.ledger is None else LedgerSettings(folder=serve.ledger)))
     _check_names(serve, policy)
 
-    def open_tier(record: TierRecord, currency: str) -> Stack:
+    def open_tier(record: TierRecord, currency: str) -> Upstreams:
         upstreams = _upstreams(record, serve, tiers.get(record.name))
         return stacked(upstreams, serve, record.name, price=price_of(record, currency), billing=billing)
 
