@@ -15,8 +15,8 @@ from cascade.gateway.key_records import KeyRecord
 from cascade.gateway.policy_life import PolicyLife
 from cascade.gateway.settings import ServeSettings
 from cascade.gateway.shedding import Admission, AdmissionSettings
-from cascade.gateway.stack import Stack
 from cascade.gateway.tiers import TierPool
+from cascade.gateway.upstreams import Upstreams
 from cascade.observer import Observer
 from cascade.routed import Answer, Routed
 from cascade.traffic import Request
@@ -104,7 +104,7 @@ class Gateway:
                     yield observer, bill
 
     @property
-    def stacks(self) -> dict[str, Stack]:
+    def stacks(self) -> dict[str, Upstreams]:
         """The tiers of the policy that serves."""
         policy = self.life.main.policy
         return {tier.name: self.pool.stack(tier, policy.currency) for tier in policy.tiers}

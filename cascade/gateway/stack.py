@@ -1,53 +1,42 @@
-"""What stands around a tier's upstreams, assembled in one place.
-
-From the outside in: retries over all replicas, hedging, the choice of a replica, its circuit breaker, and around each
-upstream the time limit of an attempt, a slot per attempt, the span, the price, and innermost the meter.
-"""
+"""A tier's upstreams as the settings want them: under the meter, priced, traced, and kept answering."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from cascade.gateway.billing import Billing
 from cascade.gateway.escalation import EscalationCap, EscalationSettings
-from cascade.gateway.hedging import HedgeEngine, HedgeSettings
-from cascade.gateway.replicas import Replicas
+from cascade.gateway.hedging import HedgeSettings
 from cascade.gateway.settings import ServeSettings
+from cascade.gateway.upstreams import Upstreams, UpstreamSettings, guard_upstreams
 from cascade.policy import TierRecord
 from curator.engines.base import Engine
-from curator.engines.deadline import DeadlineEngine
 from curator.engines.metering import Meter, MeteredEngine
-from curator.engines.retry import RetryEngine, RetryPolicy
-from curator.engines.wrappers import wrap
+from curator.engines.retry import RetryPolicy
+from curator.engines.wrappers import ConcurrencyEngine, PricedEngine, TracingEngine
 from curator.types import Price
-
-
-@dataclass(frozen=True, slots=True)
-class Stack:
-    """A tier as it is asked. `engine` is the outermost layer; `replicas` knows how its upstreams are."""
-
-    engine: Engine
-    replicas: Replicas
 
 
 def stacked(
     upstreams: Mapping[str, Engine], settings: ServeSettings, tier: str, *, price: Price | None, billing: Billing
-) -> Stack:
+) -> Upstreams:
     """The upstreams (name -> engine, the one that the policy names first) of one tier as one engine.
 
     Raises: ConfigError where they are not of one model.
     """
-    given, seconds = settings.resilience, settings.limits.seconds
-    first = next(iter(upstreams.values()))
-    meter = billing.meter(tier, first.identity.model, price)
-    replicas = Replicas({name: _one(engine, given.timeout, price, meter) for name, engine in upstreams.items()})
-    engine: Engine = replicas
-    if given.hedge and len(upstreams) > 1:
-        engine = HedgeEngine(replicas, HedgeSettings(share=given.hedge))
-    if given.attempts > 1:
-        engine = RetryEngine(engine, RetryPolicy(given.attempts, total=seconds, base=0.1, cap=2.0))
-    return Stack(engine, replicas)
+    given = settings.resilience
+    meter = billing.meter(tier, next(iter(upstreams.values())).identity.model, price)
+    each = {name: _one(engine, meter, price, settings.content) for name, engine in upstreams.items()}
+    retry = RetryPolicy(given.attempts, total=settings.limits.seconds, base=0.1, cap=2.0)
+    hedge = HedgeSettings(share=given.hedge) if given.hedge and len(each) > 1 else None
+    return guard_upstreams(each, UpstreamSettings(given.timeout, retry if given.attempts > 1 else None, hedge))
+
+
+def _one(engine: Engine, meter: Meter, price: Price | None, content: bool) -> Engine:
+    # The meter stands innermost, so that what a retry or a hedge throws away is billed too.
+    metered: Engine = MeteredEngine(engine, meter)
+    priced = metered if price is None else PricedEngine(metered, price)
+    return ConcurrencyEngine(TracingEngine(priced, content=content, price=price))
 
 
 def price_of(tier: TierRecord, currency: str) -> Price | None:
@@ -62,7 +51,3 @@ def cap_of(settings: ServeSettings) -> EscalationCap | None:
         return None
     share = None if given.escalation == 1 else given.escalation
     return EscalationCap(EscalationSettings(share, given.escalation_money, beyond=given.capped))
-
-
-def _one(engine: Engine, timeout: float, price: Price | None, meter: Meter) -> Engine:
-    return DeadlineEngine(wrap(MeteredEngine(engine, meter), retry=None, price=price), timeout)

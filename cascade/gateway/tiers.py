@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from cascade.gateway.stack import Stack
+from cascade.gateway.upstreams import Upstreams
 from cascade.policy import Policy, TierRecord
 from cascade.route import Cap
 from cascade.router import Cascade
@@ -22,7 +22,7 @@ class TierPool:
 
     def __init__(
         self,
-        open_tier: Callable[[TierRecord, str], Stack],
+        open_tier: Callable[[TierRecord, str], Upstreams],
         *,
         uncertified: Uncertified = "teacher",
         fallback: bool = True,
@@ -32,14 +32,14 @@ class TierPool:
         self._uncertified = uncertified
         self._fallback = fallback
         self._cap = cap
-        self._stacks: dict[tuple[str, str, str], Stack] = {}
+        self._stacks: dict[tuple[str, str, str], Upstreams] = {}
 
     def cascade(self, policy: Policy) -> Cascade:
         """The cascade of a policy. Raises: ConfigError as `Cascade`, and what opening a tier raises."""
         engines = {tier.name: self.stack(tier, policy.currency).engine for tier in policy.tiers}
         return Cascade(engines, policy, uncertified=self._uncertified, fallback=self._fallback, cap=self._cap)
 
-    def stack(self, tier: TierRecord, currency: str) -> Stack:
+    def stack(self, tier: TierRecord, currency: str) -> Upstreams:
         """A tier; it is opened if it is not yet."""
         key = (tier.name, tier.identity, f"{tier.spec} {tier.price} {currency}")
         if key not in self._stacks:

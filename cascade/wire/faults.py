@@ -20,7 +20,9 @@ from curator.errors import (
     EngineTimeoutError,
     GoldlessError,
     InputError,
+    KeyRejectedError,
     MissingExtraError,
+    NotAllowedError,
     RateLimitError,
     RefusalError,
     RequestRejectedError,
@@ -72,6 +74,10 @@ def fault(error: BaseException) -> Fault:
         return Fault(400, str(error), "invalid_request_error", "invalid_value", error.path)
     if isinstance(error, UnknownModelError):
         return Fault(404, str(error), "invalid_request_error", "model_not_found", "model")
+    if isinstance(error, KeyRejectedError):
+        return Fault(401, str(error), "invalid_request_error", "invalid_api_key")
+    if isinstance(error, NotAllowedError):
+        return Fault(403, str(error), "invalid_request_error", "not_allowed")
     if isinstance(error, InputError):
         return Fault(400, str(error), "invalid_request_error")
     if isinstance(error, BudgetExceededError):
