@@ -24,6 +24,7 @@ from curator.engines.base import Engine
 from curator.engines.exchanges import purpose
 from curator.engines.http import HTTPEngine
 from curator.engines.metering import MeteredEngine
+from curator.engines.pieces import streamed
 from curator.engines.wrappers import RetryPolicy, wrap
 from curator.errors import BudgetExceededError, ConfigError, GoldlessError, RateLimitError, ServerError
 from curator.types import GenerateRequest, Message, Price, Sampling, Usage
@@ -294,12 +295,12 @@ async def test_streams_are_billed_as_told_and_estimated_where_they_were_closed(d
         engine = desk.metered(HTTPEngine(server.url, "small"), "small")
         budgets = Budgets()
         with desk.billing.open("q1", "k", budgets.purse("k", Caps(total=1.0))) as bill:
-            async for _ in engine.stream(prompt("all of it")):  # type: ignore[attr-defined]
+            async for _ in streamed(engine, prompt("all of it")):
                 pass
             bill.served({"small": False})
         assert tokens([_row(entry) for entry in desk.entries]) == server.told()
         with desk.billing.open("q2", "k", budgets.purse("k", Caps(total=1.0))) as bill:
-            stream = engine.stream(prompt("slow " * 7))  # type: ignore[attr-defined]
+            stream = streamed(engine, prompt("slow " * 7))
             await anext(stream)
             await stream.aclose()
         await engine.aclose()
@@ -310,6 +311,36 @@ async def test_streams_are_billed_as_told_and_estimated_where_they_were_closed(d
     assert closed.usage.output_tokens >= 1
     assert closed.cost is not None
     assert budgets.spent("k").total == pytest.approx((whole.cost or 0.0) + closed.cost, abs=1e-9)
+
+
+async def test_streams_under_faults_are_billed_to_the_token_too(desk: Desk) -> None:
+    """600 streams: a quarter of the attempts fails, a fifth of the readers leaves after the first piece."""
+    async with upstreams(faults=0.25) as (server, _):
+        tasks: dict[str, asyncio.Task[None]] = {}
+        server.hung = lambda text: tasks[text.split()[1]].cancel()
+        engine = wrap(desk.metered(HTTPEngine(server.url, "small"), "small"), retry=RETRY)
+        places = asyncio.Semaphore(32)
+
+        async def read(number: int) -> None:
+            leaves = number % 5 == 0
+            async with places:
+                with desk.billing.open(f"q{number}"), contextlib.suppress(GoldlessError):
+                    asked = prompt(f"{'slow' if leaves else 'fine'} q{number}")
+                    async with contextlib.aclosing(streamed(engine, asked)) as pieces:
+                        async for _ in pieces:
+                            if leaves:
+                                break
+
+        for number in range(600):
+            tasks[f"q{number}"] = asyncio.create_task(read(number))
+        await asyncio.gather(*tasks.values(), return_exceptions=True)
+        await engine.aclose()
+    rows = [_row(entry) for entry in desk.entries]
+    assert tokens(rows) == server.told()
+    untold = [row for row in rows if row["estimated"] or row["input_tokens"] is None]
+    assert len(untold) == sum(not attempt.told for attempt in server.attempts)
+    assert sum(row["estimated"] for row in rows) > 50
+    assert Counter(desk.kinds)["retry"] > 50
 
 
 async def test_a_failed_request_leaves_drafts_and_its_bill_is_closed(desk: Desk) -> None:
