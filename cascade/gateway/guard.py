@@ -21,7 +21,7 @@ from curator.errors import GoldlessError
 log = logging.getLogger(__name__)
 
 REQUEST_ID: Final = "x-request-id"
-JSON: Final = "application/json"
+HEADERS: Final = {"Content-Type": "application/json", "Server": "goldless"}
 
 Handler = Callable[[Gateway, web.Request, Call], Awaitable[web.StreamResponse]]
 Served = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -90,7 +90,7 @@ def failed(found: Fault, dialect: Dialect = "openai", headers: Mapping[str, str]
 
 def answer(body: object, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     """A JSON answer."""
-    return web.Response(body=orjson.dumps(body), status=status, headers=headers, content_type=JSON)
+    return web.Response(body=orjson.dumps(body), status=status, headers={**HEADERS, **(headers or {})})
 
 
 def stamp(kind: str, call: Call, model: str) -> Stamp:
