@@ -19,13 +19,13 @@ from curator.types import ChatRequest, Json, JsonObject
 LOGPROBS: Final = "message.output_text.logprobs"
 
 _STORED: Final = ("store", "previous_response_id", "conversation", "background", "prompt")
-_READ: Final = frozenset(
-    {"model", "input", "instructions", "tools", "tool_choice", "text", "max_output_tokens", "temperature", "top_p"}
-    | {"top_logprobs", "include", "stream", "stream_options", "metadata", "reasoning", "truncation", *_STORED}
-)
 _PASSED: Final = ("parallel_tool_calls", "service_tier", "user", "safety_identifier", "prompt_cache_key")
 """Fields that chat completions call the same."""
 
+_READ: Final = frozenset(
+    {"model", "input", "instructions", "tools", "tool_choice", "text", "max_output_tokens", "temperature", "top_p"}
+    | {"top_logprobs", "include", "stream", "stream_options", "metadata", "reasoning", "truncation", *_STORED, *_PASSED}
+)
 _TOOL_FIELDS: Final = frozenset({"type", "name", "description", "parameters", "strict"})
 _ROLES: Final = ("user", "assistant", "system", "developer")
 _TEXTS: Final = ("input_text", "output_text")
@@ -45,7 +45,7 @@ def parse(body: Json, max_tokens: int = MAX_TOKENS) -> ResponsesCall:
     """The call that a body makes; `max_tokens` is for a body that names no limit. Raises: FieldError."""
     fields = read_body(body)
     fields.refuse(_STORED, "nothing is kept here; send the whole conversation as the input")
-    fields.refuse(sorted(fields.values.keys() - _READ - set(_PASSED)), "this server does not know it")
+    fields.know(_READ)
     if fields.values.get("truncation") not in (None, "disabled"):
         raise fields.wrong("truncation", '"disabled"')
     turns, limit = _turns(fields), fields.whole("max_output_tokens", 1, MOST_TOKENS)
@@ -208,7 +208,7 @@ def _extra(fields: Fields, form: JsonObject | None) -> JsonObject:
     if (reasoning := fields.inner("reasoning")) and (effort := reasoning.text("effort")):
         found["reasoning_effort"] = effort
     if reasoning:
-        reasoning.refuse(sorted(reasoning.values.keys() - {"effort"}), "reasoning is not shown")
+        reasoning.know({"effort"})
     if (text := fields.inner("text")) and (verbosity := text.text("verbosity")):
         found["verbosity"] = verbosity
     return found
