@@ -159,6 +159,17 @@ async def test_an_open_breaker_is_left_out_told_and_probed_when_it_is_due(caplog
     assert told[1:] == [("bad", "half_open"), ("bad", "closed")]
 
 
+async def test_a_failed_probe_is_made_up_for_by_a_replica_that_works():
+    engines = [broken("a", ServerError("500")), broken("b", ServerError("500")), scripted("good", latency=1)]
+    tier = replicas(*engines, settings=BreakerSettings(least=1, base=5))
+    await asyncio.gather(*(tier.decide(ROW) for _ in range(30)), return_exceptions=True)
+    assert [str(health.state) for health in tier.health] == ["open", "open", "closed"]
+    for wait in (5, 5):
+        await asyncio.sleep(wait)
+        busy = [asyncio.create_task(tier.generate(CHAT)) for _ in range(6)]
+        assert {(await answer).samples[0].text for answer in busy} == {"good"}
+
+
 async def test_where_all_breakers_are_open_nobody_is_asked_and_the_wait_is_told():
     tier = replicas(*(broken(name, ServerError("500")) for name in "ab"), settings=BreakerSettings(least=1, base=7))
     with pytest.raises(ServerError):
@@ -173,8 +184,10 @@ async def test_where_all_breakers_are_open_nobody_is_asked_and_the_wait_is_told(
 async def test_a_replica_that_asked_for_a_pause_has_it_as_long_as_there_is_another():
     busy = scripted("busy", faults=[RateLimitError("slow", retry_after=30)] * 2)
     tier = replicas(busy, scripted("good"))
-    for _ in range(40):
+    while not busy.requests:
         assert (await tier.generate(CHAT)).samples[0].text == "good"
+    answers = await asyncio.gather(*(tier.generate(CHAT) for _ in range(40)))
+    assert {answer.samples[0].text for answer in answers} == {"good"}
     assert len(busy.requests) == 1
     alone = replicas(scripted("busy", faults=[RateLimitError("slow", retry_after=30)]))
     with pytest.raises(RateLimitError):

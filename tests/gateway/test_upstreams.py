@@ -209,6 +209,18 @@ async def test_an_upstream_that_is_gone_costs_one_probe_now_and_then(tier):
         assert found.replicas.health[0].calls < 20
 
 
+async def test_a_tier_that_is_not_asked_costs_no_call(tier):
+    async with serving(Faults(server_error=1.0), Faults()) as (small, strong):
+        settings = UpstreamSettings(retry=None, breaker=BreakerSettings(least=4, base=600, cap=600))
+        tiers = {"small": tier("small", [small], settings), "strong": tier("strong", [strong])}
+        routes = [await cascade(tiers, 0.0).route(row(number)) for number in range(6)]
+        firsts = [routed.attempts[0] for routed in routes]
+        assert [one.error for one in firsts] == ["ServerError"] * 4 + ["CircuitOpenError"] * 2
+        assert [(one.usage.calls, one.cost) for one in firsts] == [(1, None)] * 4 + [(0, 0.0)] * 2
+        assert all(right(number, routed.answers[0].answer) for number, routed in enumerate(routes))
+        assert (seen([small]), seen([strong])) == (4, 6)
+
+
 # Streams
 
 
