@@ -65,7 +65,7 @@ class PolicyLife:
         self.audits = Background(settings.live.waiting)
         self.rehearsals = Background(settings.live.waiting)
         self._make = make
-        self._writer = writer
+        self.writer = writer
         states = read_states(settings.live.state) if settings.live.share else ()
         self._states = {(state.question, state.certificate): state for state in states}
         self._saved = tuple(states)
@@ -160,7 +160,7 @@ class PolicyLife:
         given = self.settings.live
         live = LiveSettings(share=given.share, delta=given.delta, alpha=given.alpha) if given.share else None
         states: Iterable[LiveState] = self._states.values()
-        return Observer(self._make, policy, live, writer=self._writer, states=states, audited=live is not None)
+        return Observer(self._make, policy, live, writer=self.writer, states=states, audited=live is not None)
 
     def _replace_main(self, path: Path) -> None:
         self._remember([self.main])
