@@ -98,7 +98,7 @@ class Ledger:
 
     def put(self, entry: Entry) -> None:
         """Enter an attempt. Never waits and never raises."""
-        group = Group(f"{entry.time:%Y-%m-%d}", entry.tier, entry.key, entry.kind, entry.currency)
+        group = Group(entry.time.date().isoformat(), entry.tier, entry.key, entry.kind, entry.currency)
         with self._lock:
             if (total := self._totals.get(group)) is None:
                 total = self._group(group)
