@@ -9,7 +9,8 @@ from dataclasses import replace
 import orjson
 
 from curator.engines.base import EngineIdentity, question_leads
-from curator.types import DecideRequest, GenerateRequest, Question, TurnOrder
+from curator.engines.chat_fields import decisive, foreign_parts
+from curator.types import ChatRequest, DecideRequest, GenerateRequest, Question, TurnOrder
 
 
 def identity_text(identity: EngineIdentity) -> str:
@@ -39,10 +40,21 @@ def question_fingerprint(request: DecideRequest, question: Question, tiers: Sequ
 
 def prompt_fingerprint(request: GenerateRequest, tiers: Sequence[str]) -> str:
     """Hash (hex, 128 bit) of what the prompts of one kind have in common: system messages, schema, how many samples
-    and how they are drawn (the seed apart), and who answers; not what the user says."""
+    and how they are drawn (the seed apart), and who answers; not what the user says. Of a chat request also its tools,
+    content that is no text, and what else of its body may change the answer: without these it is a prompt like any
+    other."""
     system = [message.content for message in request.messages if message.role == "system"]
     sampling = replace(request.sampling, seed=None)
-    return _hash("generate", system, request.schema, sampling, request.n, list(tiers))
+    parts: list[object] = ["generate", system, request.schema, sampling, request.n, list(tiers)]
+    if isinstance(request, ChatRequest):
+        kind = {
+            "tools": list(request.tools),
+            "tool_choice": request.tool_choice if request.tools else None,
+            "parts": foreign_parts(request),
+            "extra": decisive(request),
+        }
+        parts += [{name: value for name, value in kind.items() if value}] if any(kind.values()) else []
+    return _hash(*parts)
 
 
 def _hash(*parts: object) -> str:

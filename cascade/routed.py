@@ -60,7 +60,8 @@ class Attempt(Generic[Answer]):
     """One tier asked about some of the questions. `usage`, `cost` (None: unknown) and `latency` (seconds) include the
     calls that signals took; `error` is the class of what failed. `tries` are the calls behind it that did not give the
     answer: they failed and were tried again, here or on another replica, or were overtaken. `usage` and `cost` have of
-    them what is known."""
+    them what is known. Where a stream ended early and the engine had not told its usage, they are `estimated` from the
+    pieces that came."""
 
     tier: str
     judgements: tuple[Judgement[Answer], ...]
@@ -69,6 +70,7 @@ class Attempt(Generic[Answer]):
     latency: float
     error: str = ""
     tries: tuple[Try, ...] = ()
+    estimated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Final
 
@@ -15,6 +16,7 @@ from cascade.probing import AnswerOf, answer_in
 from cascade.route import Cap, Route, Tier
 from cascade.routed import Answer, Routed
 from cascade.rulebook import NO_WISH, Path, Rulebook, Uncertified, Wish, identities
+from cascade.streaming import RoutedStream, StreamRoute
 from cascade.tracing import request_span, tell_request
 from curator.engines.base import Engine, EngineIdentity, Preview
 from curator.engines.wire import Memo
@@ -25,6 +27,7 @@ from curator.types import (
     DecideRequest,
     Decision,
     Decisions,
+    Delta,
     GenerateRequest,
     Price,
 )
@@ -112,6 +115,27 @@ class Cascade:
         path = self._rules.path(asking.names[0], mark, wish)
         return await self._run(asking, [path], wish)
 
+    def route_stream(self, request: GenerateRequest, wish: Wish = NO_WISH) -> RoutedStream:
+        """The same with the answer in pieces: a draft is held back until it is sure to be served. Nothing is asked
+        before the first piece is. Raises: as `route`."""
+        asking = Generating(request, self._answer_of)
+        path = self._rules.path(asking.names[0], self.fingerprints(request)[0], wish)
+        tiers, cap = self._asked(wish)
+        return RoutedStream(StreamRoute(tiers, asking, [path], self._fallback, cap), self.policy.currency)
+
+    async def stream(self, request: GenerateRequest) -> AsyncGenerator[Delta, None]:
+        """The pieces of `generate`'s answer; the last one has usage and cost of all attempts. Raises: as `generate`."""
+        routed = self.route_stream(request)
+        said = False
+        async with aclosing(routed.pieces()) as pieces:
+            async for piece in pieces:
+                said = True
+                yield piece
+        found = routed.routed
+        if not said or found is None:
+            raise RefusalError("the last tier declined to answer")
+        yield Delta(usage=found.usage, cost=found.cost)
+
     def asking(self, request: DecideRequest | GenerateRequest) -> Deciding | Generating:
         """What this cascade needs to know of a request."""
         return Deciding(request) if isinstance(request, DecideRequest) else Generating(request, self._answer_of)
@@ -152,13 +176,17 @@ class Cascade:
         return [self._rules.path(q.name, mark, wish) for q, mark in zip(request.questions, marks, strict=True)]
 
     async def _run(self, asking: Asking[Answer], paths: Sequence[Path], wish: Wish) -> Routed[Answer]:
-        tiers = self.tiers if not wish.tier else [self._tier(wish.tier)]
-        cap = self._cap if tiers[-1] is self.tiers[-1] else None
+        tiers, cap = self._asked(wish)
         with request_span(len(paths)) as current:
             routed = await Route(tiers, asking, paths, self._fallback, cap).run()
             if current is not None:
                 tell_request(current, routed, self.policy.currency)
         return routed
+
+    def _asked(self, wish: Wish) -> tuple[Sequence[Tier], Cap | None]:
+        """The tiers that a request may go to, and what caps the last one."""
+        tiers = self.tiers if not wish.tier else [self._tier(wish.tier)]
+        return tiers, self._cap if tiers[-1] is self.tiers[-1] else None
 
     def _tier(self, name: str) -> Tier:
         if (found := next((tier for tier in self.tiers if tier.name == name), None)) is None:

@@ -16,13 +16,26 @@ SERVE, ESCALATE = "serve", "escalate"
 @contextmanager
 def request_span(questions: int) -> Iterator[Span | None]:
     """The span `invoke_workflow cascade`, around the attempts' own; None where nothing is recorded."""
-    asked: dict[str, Attribute] = {
+    with _span(telemetry.WORKFLOW, _asked(questions)) as current:
+        yield current
+
+
+@contextmanager
+def stream_span(questions: int) -> Iterator[Span | None]:
+    """The same for an answer in pieces: not the current span, but for the steps that make it so."""
+    if not telemetry.recording():
+        yield None
+        return
+    with telemetry.held_span(telemetry.WORKFLOW, {**_asked(questions), telemetry.REQUEST_STREAM: True}) as current:
+        yield current
+
+
+def _asked(questions: int) -> dict[str, Attribute]:
+    return {
         telemetry.OPERATION: "invoke_workflow",
         telemetry.WORKFLOW_NAME: "cascade",
         telemetry.QUESTIONS: questions,
     }
-    with _span(telemetry.WORKFLOW, asked) as current:
-        yield current
 
 
 @contextmanager

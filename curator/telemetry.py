@@ -195,8 +195,11 @@ def held_span(name: str, attributes: Mapping[str, Attribute], *, client: bool = 
 
 
 @contextmanager
-def active(held: Span) -> Iterator[None]:
-    """`held` as the current span of what happens inside; never across a `yield`."""
+def active(held: Span | None) -> Iterator[None]:
+    """`held`, if there is one, as the current span of what happens inside; never across a `yield`."""
+    if held is None:
+        yield
+        return
     with trace.use_span(held, end_on_exit=False, record_exception=False, set_status_on_exception=False):
         yield
 
