@@ -1,18 +1,18 @@
 """Records into rotating Parquet files, off the request path: `put` never waits, never raises, and never writes.
 
-A thread gathers records and writes a file of them when there are `rows`, or when the oldest is `seconds` old. A file
-appears whole: it is written under a name that readers do not look for, then renamed. So a kill loses what is gathered,
-and never leaves half a file that somebody reads.
+A thread writes a file when `rows` records wait, and of what waits at least once in `seconds`. It sleeps in between,
+as waking it for every record takes the interpreter from whoever serves. A file appears whole: it is written under a
+name that readers do not look for, then renamed. So a kill loses what waits, and never leaves half a file that somebody
+reads.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import queue
 import secrets
 import threading
-import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -32,12 +32,14 @@ Item = TypeVar("Item")
 
 UNFINISHED: Final = ".writing"
 AGAIN: Final = 1.0
-"""Seconds, at least, before a write that failed is tried again."""
+"""Seconds before a write that failed is tried again."""
+LEAST: Final = 0.01
+"""Seconds that the thread sleeps at least."""
 
 
 class Rotation(BaseModel):
-    """Where files go, and when one is closed: at `rows` records, or after `seconds`. Beyond `queue` records that wait
-    to be written, more are dropped."""
+    """Where files go, and when one is written: with `rows` records, or of what there is after `seconds`. Beyond `queue`
+    records that wait, more are dropped."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -84,7 +86,8 @@ class RotatingWriter(Generic[Item]):
             raise ConfigError(
                 f"the folder {rotation.folder} for {layout.noun}s cannot be made: {error.strerror}"
             ) from None
-        self._waiting: queue.Queue[Item | None] = queue.Queue(rotation.queue)
+        self._waiting: deque[Item] = deque()
+        self._due, self._closing = threading.Event(), threading.Event()
         self._kept: list[Mapping[str, object]] = []
         self._name = f"{os.getpid()}-{secrets.token_hex(3)}"
         self._files = 0
@@ -93,43 +96,44 @@ class RotatingWriter(Generic[Item]):
 
     def put(self, item: Item) -> bool:
         """Hand over a record. False where too many wait and it was dropped."""
-        try:
-            self._waiting.put_nowait(item)
-        except queue.Full:
+        waiting = self._waiting
+        if len(waiting) >= self.rotation.queue:
             self.counts.dropped += 1
             return False
+        waiting.append(item)
+        if len(waiting) >= self.rotation.rows:
+            self._due.set()
         return True
 
     def close(self) -> None:
         """Write what was put so far, and stop."""
-        if self._thread.is_alive():
-            self._waiting.put(None)
-            self._thread.join()
+        self._closing.set()
+        self._due.set()
+        self._thread.join()
 
     def _work(self) -> None:
-        open_for_more = True
-        while open_for_more:
-            gathered, open_for_more = self._gather()
-            rows = self._kept + [row for item in gathered if (row := self._row(item)) is not None]
-            self._kept = []
-            if rows:
-                self._write(rows, last=not open_for_more)
+        while not self._closing.is_set():
+            self._due.wait(max(self.rotation.seconds, LEAST))
+            self._due.clear()
+            self._empty()
+            if self._kept:
+                self._closing.wait(AGAIN)
+        while self._waiting or self._kept:
+            self._write(self._next(), last=True)
 
-    def _gather(self) -> tuple[list[Item], bool]:
-        """The records of one file, and whether more may come."""
-        gathered: list[Item] = []
-        deadline = time.monotonic() + max(self.rotation.seconds, AGAIN) if self._kept else None
-        while len(gathered) < self.rotation.rows:
-            left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
-            try:
-                item = self._waiting.get(timeout=left)
-            except queue.Empty:
-                break
-            if item is None:
-                return gathered, False
-            gathered.append(item)
-            deadline = deadline or time.monotonic() + self.rotation.seconds
-        return gathered, True
+    def _empty(self) -> None:
+        """Write what waits, but for what would make a small file while more is coming."""
+        full = len(self._waiting) // self.rotation.rows
+        for _ in range(full or 1):
+            if rows := self._next():
+                self._write(rows, last=False)
+
+    def _next(self) -> list[Mapping[str, object]]:
+        """The rows of the next file."""
+        kept, self._kept = self._kept, []
+        count = min(len(self._waiting), self.rotation.rows)
+        items = [self._waiting.popleft() for _ in range(count)]
+        return kept + [row for item in items if (row := self._row(item)) is not None]
 
     def _write(self, rows: list[Mapping[str, object]], *, last: bool) -> None:
         """One file. Whatever goes wrong, serving goes on: it is counted and said."""

@@ -12,7 +12,7 @@ from cascade.gateway.billing import Billing
 from cascade.gateway.budgets import Budgets
 from cascade.gateway.gateway import Gateway
 from cascade.gateway.keys import Keyring, may_listen
-from cascade.gateway.ledger import Ledger, LedgerSettings
+from cascade.gateway.ledger import Ledger, LedgerSettings, measure
 from cascade.gateway.policy_life import PolicyLife
 from cascade.gateway.settings import ServeSettings
 from cascade.gateway.stack import cap_of, price_of, stacked
@@ -57,7 +57,9 @@ def serving_of(settings: Settings, serve: ServeSettings, folder: Path, scrape: C
     if serve.keys is not None:
         keys = Keyring(serve.keys, check=money_check({t.name: price_of(t, policy.currency) for t in policy.tiers}))
     may_listen(serve.host, keys, anyone=serve.open)
-    billing = Billing(Ledger(None if serve.ledger is None else LedgerSettings(folder=serve.ledger)))
+    ledger = Ledger(None if serve.ledger is None else LedgerSettings(folder=serve.ledger))
+    measure(ledger)
+    billing = Billing(ledger)
     _check_names(serve, policy)
 
     def open_tier(record: TierRecord, currency: str) -> Upstreams:

@@ -259,13 +259,21 @@ def record_audit(tier: str, disagreed: bool) -> None:
     _disagreement.record(float(disagreed), {TIER: tier})
 
 
-def observe(name: str, unit: str, description: str, read: Callable[[], Iterable[tuple[float, Attributes]]]) -> None:
-    """A gauge whose values are read when somebody collects: pairs of value and attributes."""
+def observe(
+    name: str,
+    unit: str,
+    description: str,
+    read: Callable[[], Iterable[tuple[float, Attributes]]],
+    *,
+    sums: bool = False,
+) -> None:
+    """A gauge, or a counter of `sums`, whose values and attributes are read when somebody collects."""
 
     def callback(_: metrics.CallbackOptions) -> Iterator[metrics.Observation]:
         return (metrics.Observation(value, attributes) for value, attributes in read())
 
-    _meter.create_observable_gauge(name, [callback], unit=unit, description=description)
+    create = _meter.create_observable_counter if sums else _meter.create_observable_gauge
+    create(name, [callback], unit=unit, description=description)
 
 
 @contextmanager

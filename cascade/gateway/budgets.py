@@ -23,6 +23,7 @@ from cascade.gateway.key_records import Caps
 from curator.errors import BudgetExceededError
 
 NANO: Final = 1_000_000_000
+WHOSE: Final = ("for the day of this API key", "for the month of this API key", "in all of this API key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +67,8 @@ class Budgets:
         """Set `need` billionths aside in the key's pots. Raises: BudgetExceededError; StoreError."""
         today = self._today_text()
         pots = [self._pot(key_id, scope) for scope in (today, today[:7], "")]
-        limits = (caps.day, caps.month, caps.total)
-        for pot, limit, name in zip(pots, limits, ("for the day", "for the month", "in all"), strict=True):
-            _check(pot, limit, need, f"{name} of this API key", caps.currency)
+        for pot, limit, whose in zip(pots, (caps.day, caps.month, caps.total), WHOSE, strict=True):
+            _check(pot, limit, need, whose, caps.currency)
         number = 0 if self._journal is None else self._journal.reserve(key_id, today, need)
         for pot in pots:
             pot.reserved += need
@@ -89,7 +89,7 @@ class Budgets:
 
     def _today_text(self) -> str:
         """The day. With a new one, pots of days and months that are over go, as soon as nothing is held in them."""
-        today = f"{self._now().astimezone(UTC):%Y-%m-%d}"
+        today = self._now().astimezone(UTC).date().isoformat()
         if today != self._today:
             self._today = today
             for key in [key for key, pot in self._pots.items() if not today.startswith(key[1]) and not pot.reserved]:

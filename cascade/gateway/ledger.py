@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -17,6 +17,7 @@ from pydantic import NonNegativeFloat, PositiveInt
 
 from cascade.gateway.ledger_files import SUFFIX, Entry, to_row, to_table
 from cascade.rotating import Counts, Layout, RotatingWriter, Rotation
+from curator import telemetry
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +99,7 @@ class Ledger:
 
     def put(self, entry: Entry) -> None:
         """Enter an attempt. Never waits and never raises."""
-        group = Group(f"{entry.time:%Y-%m-%d}", entry.tier, entry.key, entry.kind, entry.currency)
+        group = Group(entry.time.date().isoformat(), entry.tier, entry.key, entry.kind, entry.currency)
         with self._lock:
             if (total := self._totals.get(group)) is None:
                 total = self._group(group)
@@ -133,3 +134,42 @@ class Ledger:
     def _fold(self, day: str) -> None:
         for group in [group for group in self._totals if group.day == day]:
             self._totals.setdefault(group._replace(day=""), Total()).add(self._totals.pop(group))
+
+
+def measure(ledger: Ledger) -> None:
+    """Show a ledger's totals as metrics, by tier, key and kind: `cascade.ledger.attempts`, `.unknown`, `.tokens` and
+    `.cost`. Once per ledger and process."""
+
+    def sums() -> dict[Group, Total]:
+        found: dict[Group, Total] = {}
+        for group, total in ledger.totals.items():
+            found.setdefault(group._replace(day=""), Total()).add(total)
+        return found
+
+    def show(name: str, unit: str, description: str, read: Callable[[Total], Readings]) -> None:
+        def values() -> list[tuple[float, telemetry.Attributes]]:
+            return [(value, {**_attributes(g), **more}) for g, total in sums().items() for value, more in read(total)]
+
+        telemetry.observe(f"cascade.ledger.{name}", unit, description, values, sums=True)
+
+    show("attempts", "{attempt}", "Calls of models.", lambda total: [(total.attempts, {})])
+    show("unknown", "{attempt}", "Calls whose usage nobody told.", lambda total: [(total.unknown, {})])
+    show("cost", "{money}", "Money for all calls of models.", lambda total: [(total.cost, {})])
+    show("tokens", "{token}", "Tokens of all calls of models.", _tokens)
+
+
+Readings = list[tuple[float, dict[str, telemetry.Attribute]]]
+
+
+def _tokens(total: Total) -> Readings:
+    counts = {"input": total.input_tokens, "output": total.output_tokens}
+    return [(count, {telemetry.TOKEN_TYPE: kind}) for kind, count in counts.items()]
+
+
+def _attributes(group: Group) -> dict[str, telemetry.Attribute]:
+    return {
+        telemetry.TIER: group.tier,
+        "cascade.key": group.key,
+        "cascade.kind": group.kind,
+        telemetry.COST_CURRENCY: group.currency,
+    }

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -124,3 +125,49 @@ def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be made"):
         Ledger(LedgerSettings(folder=tmp_path / "file" / "ledger"))
+
+
+METERED = """
+from datetime import UTC, datetime, timedelta
+from opentelemetry import metrics
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from cascade.gateway.ledger import Ledger, measure
+from cascade.gateway.ledger_files import Entry
+from curator.types import Usage
+
+reader, ledger, now = InMemoryMetricReader(), Ledger(), datetime.now(UTC)
+measure(ledger)
+metrics.set_meter_provider(MeterProvider([reader]))
+for days in (0, 1, 1):
+    ledger.put(Entry(now + timedelta(days=days), "q", "k", "small", "m", "draft", Usage(5, 2), 0.25, "EUR"))
+ledger.put(Entry(now, "q", "k", "small", "m", "draft", None, None, "EUR"))
+print(reader.get_metrics_data().to_json())
+"""
+
+
+def test_totals_are_metrics() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", METERED], capture_output=True, text=True, check=True, cwd=HERE.parents[1]
+    )
+    (scope,) = json.loads(done.stdout)["resource_metrics"][0]["scope_metrics"]
+    found = {
+        (metric["name"], point["attributes"].get("gen_ai.token.type", "")): point["value"]
+        for metric in scope["metrics"]
+        for point in metric["data"]["data_points"]
+        if point["attributes"] | {"gen_ai.token.type": ""}
+        == {
+            "cascade.tier": "small",
+            "cascade.key": "k",
+            "cascade.kind": "draft",
+            "gen_ai.usage.cost.currency": "EUR",
+            "gen_ai.token.type": "",
+        }
+    }
+    assert found == {
+        ("cascade.ledger.attempts", ""): 4,
+        ("cascade.ledger.unknown", ""): 1,
+        ("cascade.ledger.tokens", "input"): 15,
+        ("cascade.ledger.tokens", "output"): 6,
+        ("cascade.ledger.cost", ""): 0.75,
+    }
