@@ -3,8 +3,8 @@
     python -m benchmarks.gateway_overhead --requests 2000 --json overhead.json
 
 The gateway is `goldless serve` in a process of its own on one core; the upstream, another process, and the load are on
-the others. Arms: the upstream asked directly, a bare aiohttp proxy before it, and the gateway with escalations forced at
-0, 30 and 100%, with spans off and on (exported over OTLP: the exporter's own work is counted, as it is in production).
+the others. Arms: the upstream asked directly, a bare aiohttp proxy before it, and the gateway with escalations forced
+at 0, 30 and 100%, with spans off and on (exported over OTLP: that work is counted too, as it is in production).
 The machine's speed changes with its load; compare with the bare proxy of the same run.
 """
 

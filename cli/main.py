@@ -8,6 +8,7 @@ import typer
 
 from cli import (
     audit,
+    bill,
     certify,
     curate,
     data,
@@ -15,6 +16,7 @@ from cli import (
     doctor,
     evaluate,
     improve,
+    keys,
     models,
     project,
     replay,
@@ -52,6 +54,7 @@ ORDER = (
     "certify",
     "replay",
     "serve",
+    "bill",
     "doctor",
     "demo",
 )
@@ -69,6 +72,8 @@ for group in (
     certify,
     replay,
     serve,
+    keys,
+    bill,
     models,
     doctor,
     demo,

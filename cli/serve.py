@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
         "serve",
         shared=("config", "json"),
         example="goldless serve policy.json\ngoldless serve policy.json --port 9000 --traffic traffic/\n"
-        "goldless serve policy.json --host 0.0.0.0 --keys keys.toml --ledger ledger/",
+        "goldless serve policy.json --host 0.0.0.0 --keys keys.jsonl --ledger ledger/",
         scraped=True,
     )(serve)
 
@@ -55,6 +55,7 @@ def serve(
     options; its `cascade.tiers` of the same name say where a tier is found, and with which API key. SIGTERM and Ctrl-C
     stop in order: what is in flight is finished, traffic and ledger are written. SIGHUP reads the policy again.
     """
+    from cascade.gateway.redaction import redacted
     from cli.logs import scraper
     from cli.serving import resolved, serving_of
 
@@ -65,7 +66,7 @@ def serve(
     settings = given.model_copy(update={**said, "tiers": {**given.tiers, **_tiers(tier)}})
     if traffic is not None:
         settings = _recording(settings, traffic)
-    with session.out.guarded():
+    with session.out.guarded(), contextlib.nullcontext() if settings.content else redacted():
         found = serving_of(session.settings, settings, folder, scraper())
         _run(_serve(found, session.out))
 

@@ -38,9 +38,13 @@ from __future__ import annotations
 
 
 class GoldlessError(Exception):
-    """Base of all errors raised on purpose. Printed without a traceback by the CLI."""
+    """Base of all errors raised on purpose. Printed without a traceback by the CLI.
+
+    `gist` says what happened without a word that a user or a model wrote, where `message` may quote them; a server's
+    log has it in place of the message (`cascade.gateway.redaction`)."""
 
     retryable: bool = False
+    gist: str = ""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from cascade.gateway import handlers, health
+from cascade.gateway import handlers, health, texts
 from cascade.gateway.bodies import Refused
 from cascade.gateway.gateway import Call, Gateway
 from cascade.gateway.guard import Endpoint, guarded
 from cascade.wire.faults import Fault
 
 ENDPOINTS = (
-    Endpoint("POST", "/v1/chat/completions", handlers.chat),
+    Endpoint("POST", "/v1/chat/completions", texts.chat),
+    Endpoint("POST", "/v1/completions", texts.completions),
+    Endpoint("POST", "/v1/responses", texts.responses),
     Endpoint("POST", "/v1/decisions", handlers.decisions),
     Endpoint("POST", "/v1/systemone", handlers.systemone, "systemone"),
     Endpoint("GET", "/v1/models", handlers.models),

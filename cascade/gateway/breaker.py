@@ -102,6 +102,11 @@ class Breaker:
         return BreakerState.OPEN if self._clock() < self._until else BreakerState.HALF_OPEN
 
     @property
+    def closed(self) -> bool:
+        """Whether the state is CLOSED."""
+        return not self._open
+
+    @property
     def admits(self) -> bool:
         """Whether `enter` would let a call pass now."""
         return not self._open or (not self._probing and self._clock() >= self._until)

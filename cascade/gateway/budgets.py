@@ -122,7 +122,7 @@ class Purse:
         Raises: BudgetExceededError where a cap would be passed, with the calls in flight; StoreError where that cannot
         be written down.
         """
-        need = math.ceil(money * NANO)
+        need = _billionths(money)
         _check(self._own, self._cap, need, "of this request", self._caps.currency)
         hold = self._budgets.hold(self._key_id, self._caps, need) if self._caps.any else None
         self._own.reserved += need
@@ -144,11 +144,16 @@ class Reservation:
         if not self._open:
             return
         self._open = False
-        actual = self._need if money is None else math.ceil(money * NANO - 1e-6)
+        actual = self._need if money is None else _billionths(money)
         self._own.reserved -= self._need
         self._own.spent += actual
         if self._hold is not None:
             self._budgets.settle(self._hold, actual)
+
+
+def _billionths(money: float) -> int:
+    """Rounded up, but for what is only the error of a float."""
+    return math.ceil(money * NANO - 1e-6)
 
 
 def _check(pot: Pot, limit: float | None, need: int, whose: str, currency: str) -> None:

@@ -19,6 +19,7 @@ from cascade.gateway.tiers import TierPool
 from cascade.gateway.upstreams import Upstreams
 from cascade.observer import Observer
 from cascade.routed import Answer, Routed
+from cascade.streaming import RoutedStream
 from cascade.traffic import Request
 from curator.engines.deadline import deadline
 from curator.types import Completion, DecideRequest, Decision, GenerateRequest, JsonObject, Template
@@ -85,12 +86,21 @@ class Gateway:
             self._followed(call, request, routed, bill)
             return routed
 
-    async def generate(self, call: Call, request: GenerateRequest) -> Routed[Completion]:
-        """The same for a prompt."""
+    async def generate(self, call: Call, request: GenerateRequest, *, part: int = 0) -> Routed[Completion]:
+        """The same for a prompt; `part` numbers those of one call."""
         async with self._admitted(call, request) as (observer, bill):
             routed = await observer.cascade.route_text(request, call.control.wish)
-            self._followed(call, request, routed, bill)
+            self._followed(call, request, routed, bill, part)
             return routed
+
+    @asynccontextmanager
+    async def stream(self, call: Call, request: GenerateRequest) -> AsyncIterator[RoutedStream]:
+        """The same with the answer in pieces; what follows an answer follows where it has come to its end."""
+        async with self._admitted(call, request) as (observer, bill):
+            found = observer.cascade.route_stream(request, call.control.wish)
+            yield found
+            if found.routed is not None:
+                self._followed(call, request, found.routed, bill)
 
     @asynccontextmanager
     async def _admitted(self, call: Call, request: Request) -> AsyncIterator[tuple[Observer, Bill]]:
@@ -122,9 +132,10 @@ class Gateway:
         state = "draining" if self.draining else "ready" if able else "no upstream"
         return able, {"status": state, "tiers": dict(tiers)}
 
-    def _followed(self, call: Call, request: Request, routed: Routed[Answer], bill: Bill) -> None:
+    def _followed(self, call: Call, request: Request, routed: Routed[Answer], bill: Bill, part: int = 0) -> None:
         """Inside the bill, so that audits are on it too."""
         call.waited += sum(attempt.latency for attempt in routed.attempts)
         bill.served(tiers_of(routed))
+        name = f"{call.id}-{part}" if part else call.id
         if call.observer is not None:
-            self.life.follow(call.observer, call.id, request, routed, overridden=call.control.overrides)
+            self.life.follow(call.observer, name, request, routed, overridden=call.control.overrides)

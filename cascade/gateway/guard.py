@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -12,6 +13,7 @@ from aiohttp import web
 
 from cascade.gateway.bodies import Refused
 from cascade.gateway.gateway import Call, Gateway
+from cascade.wire.bodies import Stamp
 from cascade.wire.faults import Dialect, Fault, fault
 from curator import telemetry
 from curator.errors import GoldlessError
@@ -19,7 +21,7 @@ from curator.errors import GoldlessError
 log = logging.getLogger(__name__)
 
 REQUEST_ID: Final = "x-request-id"
-JSON: Final = "application/json"
+HEADERS: Final = {"Content-Type": "application/json", "Server": "goldless"}
 
 Handler = Callable[[Gateway, web.Request, Call], Awaitable[web.StreamResponse]]
 Served = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -47,6 +49,9 @@ def guarded(gateway: Gateway, endpoint: Endpoint) -> Served:
                 call.key = gateway.access.identify(request.headers.get("Authorization"))
             with telemetry.continuing(request.headers):
                 response = await endpoint.handler(gateway, request, call)
+        except ConnectionError:
+            # The client is gone: there is nobody to answer.
+            raise
         except Exception as error:
             response = refusal(error, endpoint.dialect, call.id)
         if not response.prepared:
@@ -66,11 +71,16 @@ def refusal(error: Exception, dialect: Dialect, request_id: str) -> web.Response
         if error.closes:
             response.force_close()
         return response
-    if not isinstance(error, GoldlessError):
-        log.error("a bug: request %s failed", request_id, exc_info=error)
-    else:
-        log.info("request %s failed: %s", request_id, error)
+    tell(error, request_id)
     return failed(fault(error), dialect)
+
+
+def tell(error: Exception, request_id: str) -> None:
+    """Log what the client is not told."""
+    if isinstance(error, GoldlessError):
+        log.info("request %s failed: %s", request_id, error)
+    else:
+        log.error("a bug: request %s failed", request_id, exc_info=error)
 
 
 def failed(found: Fault, dialect: Dialect = "openai", headers: Mapping[str, str] | None = None) -> web.Response:
@@ -80,4 +90,9 @@ def failed(found: Fault, dialect: Dialect = "openai", headers: Mapping[str, str]
 
 def answer(body: object, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
     """A JSON answer."""
-    return web.Response(body=orjson.dumps(body), status=status, headers=headers, content_type=JSON)
+    return web.Response(body=orjson.dumps(body), status=status, headers={**HEADERS, **(headers or {})})
+
+
+def stamp(kind: str, call: Call, model: str) -> Stamp:
+    """What names an answer: the request's id with the dialect's prefix."""
+    return Stamp(f"{kind}-{call.id}", model, int(time.time()))

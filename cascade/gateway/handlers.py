@@ -1,8 +1,7 @@
-"""The endpoints that answer: a body of some dialect in, the cascade's answer out."""
+"""The endpoints that decide, and those that say which models there are."""
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
 from aiohttp import web
@@ -10,13 +9,11 @@ from aiohttp import web
 from cascade.gateway.bodies import read_json
 from cascade.gateway.control import tier_of
 from cascade.gateway.gateway import Call, Gateway
-from cascade.gateway.guard import answer
-from cascade.wire import chat as chat_wire
+from cascade.gateway.guard import answer, stamp
 from cascade.wire import decisions as decisions_wire
 from cascade.wire import extras
 from cascade.wire import models as models_wire
 from cascade.wire import systemone as systemone_wire
-from cascade.wire.bodies import Stamp
 from curator.types import DecideRequest
 
 
@@ -26,7 +23,7 @@ async def decisions(gateway: Gateway, request: web.Request, call: Call) -> web.S
     gateway.control(call, request.headers, found.model)
     routed = await gateway.decide(call, _put(gateway, found.request))
     block = extras.decision_block(routed, gateway.currency, found.names)
-    body = decisions_wire.reply(_stamp("dec", call, found.model), found, routed, block)
+    body = decisions_wire.reply(stamp("dec", call, found.model), found, routed, block)
     return answer(body, headers=extras.headers(routed, gateway.currency))
 
 
@@ -37,17 +34,7 @@ async def systemone(gateway: Gateway, request: web.Request, call: Call) -> web.S
     routed = await gateway.decide(call, _put(gateway, found.request))
     names = [question.name for question in found.request.questions]
     block = extras.decision_block(routed, gateway.currency, names)
-    body = systemone_wire.reply(_stamp("dec", call, found.model), found, routed, block)
-    return answer(body, headers=extras.headers(routed, gateway.currency))
-
-
-async def chat(gateway: Gateway, request: web.Request, call: Call) -> web.StreamResponse:
-    """`POST /v1/chat/completions`."""
-    found = chat_wire.parse(await read_json(request, gateway.settings.limits))
-    gateway.control(call, request.headers, found.model)
-    routed = await gateway.generate(call, found.request)
-    block = extras.text_block(routed, gateway.currency)
-    body = chat_wire.reply(_stamp("chatcmpl", call, found.model), found, routed, block)
+    body = systemone_wire.reply(stamp("dec", call, found.model), found, routed, block)
     return answer(body, headers=extras.headers(routed, gateway.currency))
 
 
@@ -66,10 +53,6 @@ async def model(gateway: Gateway, request: web.Request, call: Call) -> web.Strea
 def _put(gateway: Gateway, request: DecideRequest) -> DecideRequest:
     """The questions in the words that were certified."""
     return replace(request, template=gateway.template)
-
-
-def _stamp(kind: str, call: Call, model: str) -> Stamp:
-    return Stamp(f"{kind}-{call.id}", model, int(time.time()))
 
 
 def _made(gateway: Gateway) -> int:

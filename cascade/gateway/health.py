@@ -7,9 +7,10 @@ from aiohttp import web
 from cascade.gateway.bodies import Refused
 from cascade.gateway.gateway import Call, Gateway
 from cascade.gateway.guard import answer
-from cascade.gateway.openapi import DOCUMENT
+from cascade.gateway.openapi import document
 from cascade.gateway.status import told
 from cascade.wire.faults import Fault
+from cascade.wire.models import names
 
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -40,4 +41,4 @@ async def status(gateway: Gateway, request: web.Request, call: Call) -> web.Stre
 
 async def openapi(gateway: Gateway, request: web.Request, call: Call) -> web.StreamResponse:
     """The description of this API."""
-    return answer(DOCUMENT)
+    return answer(document(names(gateway.tiers, gateway.settings.name)))

@@ -179,6 +179,6 @@ async def _first(racers: Sequence[_Racer[Result]]) -> _Racer[Result]:
 
 async def _stop(racers: Sequence[_Racer[Result]]) -> None:
     """Cancel what still runs, and wait until it has ended."""
-    for racer in racers:
-        racer.task.cancel()
-    await asyncio.gather(*(racer.task for racer in racers), return_exceptions=True)
+    running = [racer.task for racer in racers if racer.task.cancel()]
+    if running:
+        await asyncio.gather(*running, return_exceptions=True)

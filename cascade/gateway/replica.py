@@ -9,7 +9,13 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from cascade.gateway.breaker import BreakerEngine, BreakerState
-from curator.errors import AuthenticationError, ModelNotFoundError, RateLimitError, RetryableEngineError
+from curator.errors import (
+    AuthenticationError,
+    InvalidOutputError,
+    ModelNotFoundError,
+    RateLimitError,
+    RetryableEngineError,
+)
 
 MEMORY: Final = 10.0
 """Seconds after which what is known of a replica's speed is out of date, so that a slow one is tried again."""
@@ -20,9 +26,9 @@ WEIGHT: Final = 0.2
 LEAST_SUCCESS: Final = 0.05
 LONGEST_REST: Final = 60.0
 
-ELSEWHERE: Final = (RetryableEngineError, AuthenticationError, ModelNotFoundError)
-"""Failures after which another replica of the same model may well answer: what may pass, and one that is set up
-wrongly. The other 4xx it would answer just the same."""
+ELSEWHERE: Final = (RetryableEngineError, AuthenticationError, ModelNotFoundError, InvalidOutputError)
+"""Failures after which another replica of the same model may well answer: what may pass, one that is set up wrongly,
+an answer that cannot be read. The other 4xx it would answer just the same."""
 
 
 @dataclass(frozen=True, slots=True)

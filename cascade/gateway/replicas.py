@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -14,11 +15,13 @@ from curator.engines.base import Engine, EngineIdentity, Preview
 from curator.engines.deadline import time_left
 from curator.engines.exchanges import purpose
 from curator.engines.pieces import streamed
-from curator.engines.retry import counted
+from curator.engines.retry import again, counted
 from curator.engines.tries import failed_try, note
 from curator.engines.wrapper import Request, Result
 from curator.errors import CircuitOpenError, ConfigError, EngineError
 from curator.types import Capability, Completion, DecideRequest, Decisions, Delta, GenerateRequest, Usage
+
+log = logging.getLogger(__name__)
 
 OnState = Callable[[str, BreakerState], None]
 """Told a replica's name and the new state of its breaker."""
@@ -101,7 +104,7 @@ class Replicas:
                 raise
             second = self._second(spread, error)
             note(failed_try(first.name, error, self._clock() - began))
-        async with aclosing(_pieces(second, request)) as pieces:
+        async with aclosing(again(_pieces(second, request))) as pieces:
             async for piece in pieces:
                 yield counted(piece, 1)
 
@@ -157,11 +160,13 @@ class Replicas:
         return chosen
 
     def _best(self, able: list[Replica], first: bool) -> Replica:
-        # A probe is made as soon as it is due, by a request that still has another replica to go to.
-        suspect = [replica for replica in able if replica.engine.breaker.state is not BreakerState.CLOSED]
-        if first and suspect:
-            return suspect[0]
-        trusted = [replica for replica in able if replica not in suspect] or able
+        if len(able) == 1:
+            return able[0]
+        trusted = [replica for replica in able if replica.engine.breaker.closed]
+        if first and len(trusted) < len(able):
+            # A probe is made as soon as it is due, by a request that still has another replica to go to.
+            return next(replica for replica in able if not replica.engine.breaker.closed)
+        trusted = trusted or able
         rested = [replica for replica in trusted if not replica.rest]
         if not rested:
             return min(trusted, key=lambda replica: replica.rest)
@@ -180,7 +185,12 @@ def _check(replicas: Mapping[str, Engine]) -> None:
 def _breaker(
     name: str, settings: BreakerSettings | None, clock: Callable[[], float], on_state: OnState | None
 ) -> Breaker:
-    tell = None if on_state is None else lambda state: on_state(name, state)
+    def tell(state: BreakerState) -> None:
+        level = logging.WARNING if state is BreakerState.OPEN else logging.INFO
+        log.log(level, "the circuit of replica %s is %s", name, state)
+        if on_state is not None:
+            on_state(name, state)
+
     return Breaker(settings, clock=clock, on_change=tell)
 
 

@@ -8,14 +8,19 @@ import errno
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Final
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from cascade.gateway.app import build_app
 from cascade.gateway.gateway import Gateway
 from curator.errors import ConfigError
 
 log = logging.getLogger(__name__)
+
+LINGER: Final = 2.0
+"""Seconds in which the rest of a refused body is read, so that its sender gets to see the answer."""
 
 
 async def serve(gateway: Gateway, stop: asyncio.Event, ready: Callable[[str], None]) -> None:
@@ -41,7 +46,9 @@ async def listening(gateway: Gateway) -> AsyncIterator[str]:
         # A client that goes away takes its request's work with it.
         handler_cancellation=True,
         access_log=None,
+        logger=_quiet(),
         keepalive_timeout=limits.idle_seconds,
+        lingering_time=LINGER,
         shutdown_timeout=limits.drain_seconds,
     )
     await runner.setup()
@@ -70,3 +77,19 @@ async def _listen(runner: web.AppRunner, host: str, port: int) -> str:
     found = runner.addresses[0]
     shown = f"[{found[0]}]" if ":" in found[0] else found[0]
     return f"http://{shown}:{found[1]}"
+
+
+def _quiet() -> logging.Logger:
+    """aiohttp's log without what clients sent: of a request that is no HTTP it would show the header that is wrong."""
+    quiet = logging.getLogger(f"{__name__}.aiohttp")
+    if not quiet.filters:
+        quiet.addFilter(_without_headers)
+    return quiet
+
+
+def _without_headers(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, HttpProcessingError):
+        log.info("a client sent what is no HTTP request")
+        return False
+    return True

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from cascade.routed import Answer, Routed
-from curator.types import Completion, JsonObject, Usage
+from curator.types import Completion, Delta, JsonObject, Usage
 
 DECLINED: Final = "The model declined to answer."
 """The refusal of a tier that gave no text of its own."""
@@ -64,3 +65,13 @@ def finish_reason(reason: str) -> str:
     if reason == "refusal":
         return "stop"
     return reason if reason in _REASONS else "length"
+
+
+def indexed(fragments: Iterable[JsonObject]) -> list[JsonObject]:
+    """Tool calls as streams have them. An answer that came whole has none of the indexes that tell fragments apart."""
+    return [{"index": place, **fragment} for place, fragment in enumerate(fragments)]
+
+
+def says_nothing(delta: Delta) -> bool:
+    """Whether a piece has nothing for the client (it may tell the usage)."""
+    return not (delta.text or delta.tool_calls or delta.tokens or delta.finish_reason)

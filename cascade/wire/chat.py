@@ -73,7 +73,7 @@ def parse(body: Json, max_tokens: int = MAX_TOKENS) -> ChatCall:
         raise fields.wrong("modalities", '["text"]')
     messages = fields.need_objects("messages")
     request = ChatRequest(
-        messages=tuple(_message(message) for message in messages),
+        messages=tuple(read_message(message) for message in messages),
         sampling=read_sampling(fields, _limit(fields) or max_tokens),
         schema=read_schema(fields.inner("response_format")),
         n=fields.whole("n", 1, MOST_SAMPLES) or 1,
@@ -164,7 +164,7 @@ def _tool_choice(fields: Fields) -> Json:
     return choice
 
 
-def _message(message: Fields) -> Message:
+def read_message(message: Fields) -> Message:
     """The text of a message. What else it holds (images, calls) is in `turns`."""
     role = message.values.get("role")
     if not isinstance(role, str) or role not in ROLES:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cascade.routed import Routed
-from cascade.wire.bodies import DECLINED, Stamp, chat_usage, finish_reason, served_usage
+from cascade.wire.bodies import DECLINED, Stamp, chat_usage, finish_reason, indexed, says_nothing, served_usage
 from cascade.wire.chat import ChatCall, token_logprobs
 from cascade.wire.extras import BLOCK
 from curator.errors import InvalidOutputError
@@ -27,12 +27,14 @@ class Chunks:
 
     def piece(self, delta: Delta) -> list[JsonObject]:
         """The chunks of one piece: a sample's first is preceded by its role."""
+        if says_nothing(delta):
+            return []
         found = self._begin(delta.index)
         change: JsonObject = {}
         if delta.text:
             change["refusal" if delta.finish_reason == "refusal" else "content"] = delta.text
         if delta.tool_calls:
-            change["tool_calls"] = list(delta.tool_calls)
+            change["tool_calls"] = list(indexed(delta.tool_calls))
         if change or delta.tokens:
             found.append(self._chunk(delta.index, change, token_logprobs(delta.tokens, self._call.request)))
         if delta.finish_reason is not None:

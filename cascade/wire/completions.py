@@ -12,7 +12,7 @@ from itertools import accumulate
 from typing import Final
 
 from cascade.routed import Routed
-from cascade.wire.bodies import Stamp, chat_usage, finish_reason, served_usage
+from cascade.wire.bodies import Stamp, chat_usage, finish_reason, says_nothing, served_usage
 from cascade.wire.chat import MOST_SAMPLES, MOST_TOKENS, asks_usage, read_sampling, read_schema
 from cascade.wire.extras import BLOCK
 from cascade.wire.reading import FieldError, Fields, read_body
@@ -151,6 +151,8 @@ class TextChunks:
 
     def piece(self, delta: Delta) -> list[JsonObject]:
         """The chunk of one piece, if it has text."""
+        if says_nothing(delta):
+            return []
         text = "" if delta.finish_reason == "refusal" else delta.text
         reason = "content_filter" if delta.finish_reason == "refusal" else delta.finish_reason
         self._reasons[delta.index] = reason or self._reasons.get(delta.index)

@@ -17,6 +17,12 @@ from cascade.wire.reading import FieldError, Fields, json_text, read_body
 from curator.engines.shapes import MAX_CHOICES, MAX_QUESTIONS, without_meanings
 from curator.types import DecideRequest, Decision, Json, JsonObject, Option, Question
 
+_READ: Final = frozenset(
+    {"model", "input", "questions", "prompt_cache_key", "prompt_cache_options", "safety_identifier"}
+    | {"service_tier", "user", "metadata"}
+)
+"""Those about caching, billing and end users change no answer, and are read over."""
+
 _CALLS: Final = {"function_call": "arguments", "custom_tool_call": "input"}
 _OUTPUTS: Final = ("function_call_output", "custom_tool_call_output")
 _ROLES: Final = ("user", "developer", "system", "assistant")
@@ -35,9 +41,9 @@ class DecisionsCall:
 
 
 def parse(body: Json) -> DecisionsCall:
-    """The call that a body makes. Hints about caching and end users (`prompt_cache_*`, `safety_identifier`) are read
-    over. Raises: FieldError."""
+    """The call that a body makes. Raises: FieldError."""
     fields = read_body(body)
+    fields.know(_READ)
     asked = fields.need_objects("questions")
     if len(asked) > MAX_QUESTIONS:
         raise FieldError("questions", f"must be at most {MAX_QUESTIONS}, not {len(asked)}")

@@ -112,6 +112,10 @@ class Fields:
         """The fields that are not among those `read`, without nulls."""
         return {key: value for key, value in self.values.items() if key not in read and value is not None}
 
+    def know(self, keys: Container[str]) -> None:
+        """Raises: FieldError for a field that is not one of `keys`, and asks for something."""
+        self.refuse((key for key in self.values if key not in keys), "this server does not know it")
+
     def refuse(self, keys: Iterable[str], why: str) -> None:
         """Raises: FieldError if one of these fields asks for something (null, false, 0, "" and [] do not)."""
         for key in keys:

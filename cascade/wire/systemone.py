@@ -21,6 +21,8 @@ from curator.types import DecideRequest, Decision, Json, JsonObject, Option, Que
 
 _KINDS: Final[dict[str, QuestionKind]] = {"noul": "predicate", "choice": "choice", "score": "score"}
 _UNREAD: Final = ("images", "audio", "videos", "assets", "chat_template_kwargs", "cache_salt")
+_READ: Final = frozenset({"model", "state", "questions", "instructions", "priority", "request_id", *_UNREAD})
+"""`priority` and `request_id` change no answer, and are read over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ def parse(body: Json, model: str = "") -> SystemOneCall:
     """
     fields = read_body(body)
     fields.refuse(_UNREAD, "only text and JSON are read")
+    fields.know(_READ)
     asked = fields.need_inner("questions")
     if not 1 <= len(asked.values) <= MAX_QUESTIONS:
         raise FieldError("questions", f"must be 1 to {MAX_QUESTIONS}, not {len(asked.values)}")

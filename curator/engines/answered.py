@@ -44,6 +44,12 @@ _NEEDS = (
 
 def error_from(status: int, headers: Mapping[str, str], raw: bytes, url: str, secret: str = "") -> EngineError:
     """The error for an HTTP answer other than 200, with the server's own message."""
+    error = _error(status, headers, raw, url, secret)
+    error.gist = f"{url} answered {status}"
+    return error
+
+
+def _error(status: int, headers: Mapping[str, str], raw: bytes, url: str, secret: str) -> EngineError:
     said = excerpt(_message(raw).encode(), secret)
     text = f"{url} answered {status}: {said}" if said else f"{url} answered {status}"
     if status == 429:

@@ -6,14 +6,14 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import aclosing, nullcontext
 from dataclasses import dataclass, replace
 
 from curator.engines.base import Engine
 from curator.engines.deadline import time_left
 from curator.engines.exchanges import purpose
 from curator.engines.pieces import streamed
-from curator.engines.tries import failed_try, note
+from curator.engines.tries import failed_try, note, overheard
 from curator.engines.wrapper import Request, Result, WrapperEngine
 from curator.errors import ConfigError, RetryableEngineError
 from curator.types import Delta, GenerateRequest, Usage
@@ -55,68 +55,83 @@ class RetryEngine(WrapperEngine):
         self.policy = policy or RetryPolicy()
 
     async def around(self, call: Callable[[Request], Awaitable[Result]], request: Request) -> Result:
-        now = asyncio.get_running_loop().time
-        start = began = now()
-        failures = 0
+        run = _Run(self)
         while True:
             try:
-                with _again(failures):
+                with overheard() as tries, purpose("retry") if run.calls else nullcontext():
                     result = await call(request)
             except RetryableEngineError as error:
-                failures += 1
-                delay = self._delay(error, failures, now() - start)
-                note(failed_try(str(self.identity), error, now() - began))
+                delay = run.failed(error, len(tries))
             else:
-                return replace(result, usage=result.usage + Usage(calls=failures)) if failures else result
-            await asyncio.sleep(delay)
-            began = now()
+                return replace(result, usage=result.usage + Usage(calls=run.calls)) if run.calls else result
+            await run.wait(delay)
 
     async def stream(self, request: GenerateRequest) -> AsyncGenerator[Delta, None]:
         """Retries as long as there is no piece yet: a second answer cannot follow on the half of a first one."""
-        now = asyncio.get_running_loop().time
-        start = began = now()
-        failures = 0
+        run = _Run(self)
         while True:
-            begun, pieces = False, streamed(self.inner, request)
-            try:
-                # The purpose is that of a step: between two the caller's own code runs in this context.
-                with _again(failures):
-                    piece = await anext(pieces, None)
-                while piece is not None:
-                    begun = True
-                    yield counted(piece, failures)
-                    with _again(failures):
+            found = streamed(self.inner, request)
+            async with aclosing(again(found) if run.calls else found) as pieces:
+                try:
+                    with overheard() as tries:
                         piece = await anext(pieces, None)
-                return
-            except RetryableEngineError as error:
-                if begun:
-                    raise
-                failures += 1
-                delay = self._delay(error, failures, now() - start)
-                note(failed_try(str(self.identity), error, now() - began))
-            finally:
-                with _again(failures):
-                    await pieces.aclose()
-            await asyncio.sleep(delay)
-            began = now()
+                except RetryableEngineError as error:
+                    delay = run.failed(error, len(tries))
+                else:
+                    while piece is not None:
+                        yield counted(piece, run.calls)
+                        piece = await anext(pieces, None)
+                    return
+            await run.wait(delay)
 
-    def _delay(self, error: RetryableEngineError, failures: int, spent: float) -> float:
-        """Seconds until the next attempt. Raises: `error` where there is none."""
-        delay = self.policy.delay(failures, error.retry_after)
-        left = min(self.policy.total - spent, time_left())
-        if failures >= self.policy.attempts or delay > left or not error.retryable:
+
+class _Run:
+    """One request's attempts so far; `calls` are those that the failed ones took."""
+
+    def __init__(self, engine: RetryEngine) -> None:
+        self.calls = 0
+        self._engine = engine
+        self._failures = 0
+        self._now = asyncio.get_running_loop().time
+        self._start = self._began = self._now()
+
+    def failed(self, error: RetryableEngineError, tries: int) -> float:
+        """Count and note an attempt that failed after so many other calls behind it. Returns the seconds until the
+        next one. Raises: `error` where there is none."""
+        policy, now = self._engine.policy, self._now()
+        self._failures += 1
+        delay = policy.delay(self._failures, error.retry_after)
+        left = min(policy.total - (now - self._start), time_left())
+        if self._failures >= policy.attempts or delay > left or not error.retryable:
             raise error
-        log.debug("attempt %d failed, the next one in %.2f s: %s", failures, delay, error)
+        self.calls += 1 + tries
+        note(failed_try(str(self._engine.identity), error, now - self._began))
+        log.debug("attempt %d failed, the next one in %.2f s: %s", self._failures, delay, error)
         return delay
 
+    async def wait(self, delay: float) -> None:
+        """Until the next attempt."""
+        await asyncio.sleep(delay)
+        self._began = self._now()
 
-def _again(failures: int) -> AbstractContextManager[None]:
-    """The purpose of a call after so many failures."""
-    return purpose("retry") if failures else nullcontext()
+
+async def again(pieces: AsyncGenerator[Delta, None]) -> AsyncGenerator[Delta, None]:
+    """The pieces of a second attempt. The purpose is set step by step, and to close: between two steps the caller's own
+    code runs in this context."""
+    try:
+        while True:
+            with purpose("retry"):
+                piece = await anext(pieces, None)
+            if piece is None:
+                return
+            yield piece
+    finally:
+        with purpose("retry"):
+            await pieces.aclose()
 
 
-def counted(piece: Delta, failures: int) -> Delta:
-    """The piece with the failed attempts in its usage."""
-    if piece.usage is None or not failures:
+def counted(piece: Delta, calls: int) -> Delta:
+    """The piece with so many failed calls in its usage."""
+    if piece.usage is None or not calls:
         return piece
-    return replace(piece, usage=piece.usage + Usage(calls=failures))
+    return replace(piece, usage=piece.usage + Usage(calls=calls))

@@ -147,11 +147,14 @@ class Transport:
         try:
             yield
         except TimeoutError:
-            raise EngineTimeoutError(
-                f"no answer from {url} within {self.timeout:g} s", hint="raise `timeout`, or lower the concurrency"
-            ) from None
+            said = f"no answer from {url} within {self.timeout:g} s"
+            late = EngineTimeoutError(said, hint="raise `timeout`, or lower the concurrency")
+            late.gist = said
+            raise late from None
         except (aiohttp.ClientError, OSError) as error:
-            raise self._broken(url, error) from error
+            broken = self._broken(url, error)
+            broken.gist = broken.message
+            raise broken from error
 
     def _parsed(self, raw: bytes, url: URL) -> Json:
         try:

@@ -54,6 +54,18 @@ def noted() -> Iterator[list[Try]]:
         _notes.reset(token)
 
 
+@contextmanager
+def overheard() -> Iterator[list[Try]]:
+    """The same, and whoever collects outside hears of them too."""
+    found: list[Try] = []
+    try:
+        with noted() as found:
+            yield found
+    finally:
+        for tried in found:
+            note(tried)
+
+
 def note(tried: Try) -> None:
     """Note a call, where somebody collects."""
     if (notes := _notes.get()) is not None:

@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 import openai
 import pytest
-from route_builders import MOOD, policy, row
+from route_builders import policy, row
 
 from benchmarks.mock_server import MockServer
 from cascade.artifact import save, seal

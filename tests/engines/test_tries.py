@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from curator.engines.tries import Try, failed_try, note, noted, was_sent
+from curator.engines.tries import Try, failed_try, note, noted, overheard, was_sent
 from curator.errors import (
     BudgetExceededError,
     CircuitOpenError,
@@ -36,6 +36,23 @@ async def test_tasks_are_heard_and_requests_do_not_hear_each_other():
         note(Try(name, "ServerError", 1.0))
 
     assert await asyncio.gather(request("a"), request("b")) == [["a0", "a1", "a2"], ["b0", "b1", "b2"]]
+
+
+def test_what_is_overheard_is_heard_outside_too_also_after_a_failure():
+    inside = []
+
+    def fail():
+        with overheard() as tries:
+            inside.append(tries)
+            note(Try("a", "ServerError", 1.0))
+            raise ServerError("500")
+
+    with noted() as outside:
+        with pytest.raises(ServerError):
+            fail()
+        note(Try("b", "ServerError", 1.0))
+    assert [tried.engine for tried in inside[0]] == ["a"]
+    assert [tried.engine for tried in outside] == ["a", "b"]
 
 
 def test_a_stopped_call_was_overtaken():

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import anyio
 from route_builders import FUN, MOOD, policy, row
 
 from cascade.artifact import save, seal
@@ -109,3 +110,10 @@ MOOD_BODY = {
     "choices": [{"value": "good"}, {"value": "bad"}],
 }
 FUN_BODY = {"type": "predicate", "name": "fun", "instructions": "Is it fun?"}
+
+
+async def settled(server: Running) -> None:
+    """Wait until no request is in flight. Raises: TimeoutError"""
+    with anyio.fail_after(20):
+        while server.gateway.admission.in_flight:  # noqa: ASYNC110
+            await anyio.sleep(0.02)

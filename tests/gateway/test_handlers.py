@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import aiohttp
-import anyio
 import httpx
 import openai
 import pytest
-from gateway_builders import FUN_BODY, MOOD_BODY, running, scripted_tiers
+from gateway_builders import FUN_BODY, MOOD_BODY, running, scripted_tiers, settled
 
 from curator.errors import RateLimitError, RefusalError, ServerError
 
@@ -116,8 +115,4 @@ async def test_a_client_that_goes_away_takes_the_work_with_it(tmp_path: Path) ->
         async with aiohttp.ClientSession(timeout=timeout) as client:
             with pytest.raises(TimeoutError):
                 await client.post(f"{server.url}/v1/decisions", json=body)
-        for _ in range(100):
-            if not server.gateway.admission.in_flight:
-                break
-            await anyio.sleep(0.05)
-        assert server.gateway.admission.in_flight == 0
+        await settled(server)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 
+import orjson
 import pytest
 
 from cascade.routed import Attempt, Outcome, Routed, Served
@@ -91,3 +94,15 @@ async def test_what_no_certificate_covers_has_none():
     (one,) = decision_block(await cascade.route(row()), "USD", ["mood"])["answers"]
     assert (one["tier"], one["certified"], one["certificate"]) == ("strong", False, None)
     assert one["note"] == "the policy does not know it"
+
+
+def test_the_page_shows_the_block_as_it_is():
+    page = (Path(__file__).parents[3] / "docs" / "gateway-api.md").read_text(encoding="utf-8")
+    shown = orjson.loads(re.search(r"```json\n(.+?)```", page, re.DOTALL)[1])
+    assert _keys(shown) == _keys(as_json(text_block(texts(Sample("hi")), "USD")))
+
+
+def _keys(value):
+    if isinstance(value, dict):
+        return {key: _keys(inner) for key, inner in value.items()}
+    return [_keys(inner) for inner in value] if isinstance(value, list) else None

@@ -30,7 +30,7 @@ from curator.errors import (
     StoreLockedError,
     TrainingError,
 )
-from tests.cascade.wire.wire_builders import as_json
+from tests.cascade.wire.wire_builders import as_json, official
 
 URL = "http://10.0.0.7:8000/v1/chat/completions"
 TABLE = [
@@ -58,12 +58,7 @@ TABLE = [
 def raised_by_openai(found):
     """What the official client raises for the answer."""
     response = httpx2.Response(found.status_in(), json=found.body(), headers=found.headers)
-    transport = httpx2.MockTransport(lambda request: response)
-    with (
-        httpx2.Client(transport=transport) as http,
-        openai.OpenAI(api_key="k", base_url="http://gateway/v1", http_client=http, max_retries=0) as client,
-        pytest.raises(openai.APIStatusError) as seen,
-    ):
+    with official(response) as client, pytest.raises(openai.APIStatusError) as seen:
         client.models.list()
     return seen.value
 

@@ -136,6 +136,7 @@ def test_usage_is_that_of_the_tiers_that_served():
     [
         ({"model": None}, "model"),
         ({"input": 3}, "input"),
+        ({"temperature": 1}, "temperature"),
         ({"input": []}, "input"),
         ({"input": [{"role": "robot", "content": "x"}]}, "input[0].role"),
         (

@@ -31,6 +31,7 @@ ROW = DecideRequest("I was charged twice", (MOOD, REFUND, URGENT))
 
 BODY = {
     "model": "cascade",
+    "priority": 1,
     "state": {"message": "I was charged twice", "tags": ["a", None]},
     "questions": {
         "billing": {"type": "noul", "instructions": "About billing?", "criteria": {"true": "money", "false": None}},
@@ -110,6 +111,7 @@ def test_a_refusal_is_read_over_by_the_official_client():
         ({"model": None}, "model"),
         ({"state": None}, "state"),
         ({"state": 3}, "state"),
+        ({"temperature": 1}, "temperature"),
         ({"images": ["data:"]}, "images"),
         ({"assets": {"a": {}}}, "assets"),
         ({"cache_salt": "s"}, "cache_salt"),

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
+import httpx2
+import openai
 import orjson
 from hypothesis import strategies as st
 
 from cascade.routed import Attempt, Judgement, Outcome, Reason, Routed, Served
 from cascade.wire.bodies import Stamp
 from cascade.wire.reading import FieldError
+from cascade.wire.sse import MEDIA
 from curator.engines.dialects import DecisionsDialect
 from curator.engines.transport import Transport
 from curator.engines.wire import Server, from_probabilities
@@ -42,6 +46,22 @@ def escalated(*answers: Served, failed: str = "") -> Routed:
 
 def texts(*samples: Sample, usage: Usage = FINAL, **more) -> Routed:
     return escalated(served(Completion(samples, usage) if samples else None, **more))
+
+
+@contextmanager
+def official(answer: httpx2.Response) -> Iterator[openai.OpenAI]:
+    """The official client, to whom every request is answered with `answer`."""
+    transport = httpx2.MockTransport(lambda request: answer)
+    with (
+        httpx2.Client(transport=transport) as http,
+        openai.OpenAI(api_key="k", base_url="http://gateway/v1", http_client=http, max_retries=0) as client,
+    ):
+        yield client
+
+
+def as_stream(*events: bytes) -> httpx2.Response:
+    """A streamed answer."""
+    return httpx2.Response(200, headers={"content-type": MEDIA}, content=b"".join(events))
 
 
 def as_json(body: object) -> object:

@@ -138,7 +138,7 @@ async def test_without_time_no_second_replica_is_asked():
     assert sum(len(engine.requests) for engine in slow) == 1
 
 
-async def test_an_open_breaker_is_left_out_and_probed_when_it_is_due():
+async def test_an_open_breaker_is_left_out_told_and_probed_when_it_is_due(caplog):
     told = []
     bad = broken("bad", ServerError("500"), times=10)
     tier = replicas(
@@ -151,11 +151,23 @@ async def test_an_open_breaker_is_left_out_and_probed_when_it_is_due():
         await asyncio.gather(*(tier.decide(ROW) for _ in range(20)))
     assert len(bad.requests) == 10  # half of the first twenty, and none after them
     assert told == [("bad", "open")]
+    assert caplog.messages == ["the circuit of replica bad is open"]
     assert [health.state for health in tier.health] == [BreakerState.OPEN, BreakerState.CLOSED]
     assert 0 < tier.health[0].rest <= 5
     await asyncio.sleep(5)
     assert (await tier.generate(CHAT)).samples[0].text == "bad"
     assert told[1:] == [("bad", "half_open"), ("bad", "closed")]
+
+
+async def test_a_failed_probe_is_made_up_for_by_a_replica_that_works():
+    engines = [broken("a", ServerError("500")), broken("b", ServerError("500")), scripted("good", latency=1)]
+    tier = replicas(*engines, settings=BreakerSettings(least=1, base=5))
+    await asyncio.gather(*(tier.decide(ROW) for _ in range(30)), return_exceptions=True)
+    assert [str(health.state) for health in tier.health] == ["open", "open", "closed"]
+    for wait in (5, 5):
+        await asyncio.sleep(wait)
+        busy = [asyncio.create_task(tier.generate(CHAT)) for _ in range(6)]
+        assert {(await answer).samples[0].text for answer in busy} == {"good"}
 
 
 async def test_where_all_breakers_are_open_nobody_is_asked_and_the_wait_is_told():
@@ -172,8 +184,10 @@ async def test_where_all_breakers_are_open_nobody_is_asked_and_the_wait_is_told(
 async def test_a_replica_that_asked_for_a_pause_has_it_as_long_as_there_is_another():
     busy = scripted("busy", faults=[RateLimitError("slow", retry_after=30)] * 2)
     tier = replicas(busy, scripted("good"))
-    for _ in range(40):
+    while not busy.requests:
         assert (await tier.generate(CHAT)).samples[0].text == "good"
+    answers = await asyncio.gather(*(tier.generate(CHAT) for _ in range(40)))
+    assert {answer.samples[0].text for answer in answers} == {"good"}
     assert len(busy.requests) == 1
     alone = replicas(scripted("busy", faults=[RateLimitError("slow", retry_after=30)]))
     with pytest.raises(RateLimitError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,7 @@ from virtual_time import VIRTUAL, now
 from cascade.gateway.hedging import HedgeEngine, HedgeSettings, Latencies
 from cascade.gateway.replicas import Replicas
 from curator.engines.base import EngineIdentity
+from curator.engines.metering import MeteredEngine
 from curator.engines.scripted import ScriptedEngine
 from curator.engines.tries import noted
 from curator.engines.wrapper import WrapperEngine
@@ -81,6 +83,25 @@ async def test_the_faster_one_is_served_and_the_slower_one_stopped_counted_and_n
     assert (slow.cancelled, result.usage.calls, engine.hedged) == (1, 2, 1)
     assert texts(tries) == [("a", "overtaken", 3)]
     assert all(health.in_flight == 0 for health in engine.inner.health)
+
+
+async def test_both_are_billed_each_for_its_purpose():
+    told = []
+
+    class Heard:
+        def add(self, exchange):
+            told.append((exchange.purpose, exchange.error, exchange.usage))
+
+        def close(self):
+            pass
+
+    class Counting:
+        def open(self, request, purpose):
+            return Heard()
+
+    slow, other = (MeteredEngine(Slow(name, seconds), Counting()) for name, seconds in (("a", 9), ("b", 2)))
+    result = await hedged(slow, other).generate(CHAT)
+    assert sorted(told, key=str) == [("hedge", "", replace(result.usage, calls=1)), ("request", "CancelledError", None)]
 
 
 async def test_the_first_may_still_win():

@@ -156,6 +156,16 @@ def test_each_failed_probe_doubles_the_time_up_to_the_cap_and_a_quiet_time_forge
     assert breaker.wait == 2
 
 
+def test_what_was_before_it_closed_again_counts_no_more():
+    breaker, clock = tripped()
+    clock.now += 2
+    fail(breaker, failed=False)
+    fail(breaker, 3)
+    assert breaker.state is CLOSED
+    fail(breaker, 1)
+    assert breaker.state is OPEN
+
+
 def test_a_probe_that_tells_nothing_makes_room_for_the_next():
     breaker, clock = tripped()
     clock.now += 2
