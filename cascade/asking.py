@@ -14,7 +14,7 @@ from cascade.fingerprint import pinned
 from cascade.probing import AnswerOf, Probe, agreement, answer_in, order_agreement, verify_decision, verify_text
 from cascade.routed import Answer
 from cascade.signals import SignalSpec, decision_signals, parse_signal, text_signals
-from cascade.validity import is_valid
+from cascade.validity import calls_of, is_valid_reply
 from curator.engines.base import Engine
 from curator.errors import InvalidOutputError, RefusalError
 from curator.types import Capability, Completion, DecideRequest, Decision, Decisions, GenerateRequest, Usage
@@ -85,8 +85,8 @@ class Asking(Protocol[Answer]):
         """The answer in words: the option's label, or the text."""
         ...
 
-    def whole(self, reply: Reply[Answer]) -> Decisions | Completion:
-        """A reply as an engine gives it."""
+    def whole(self, reply: Reply[Answer]) -> Decisions | Completion | None:
+        """A reply as an engine gives it; None for a prompt without an answer."""
         ...
 
 
@@ -160,9 +160,12 @@ class Generating:
 
     async def ask(self, engine: Engine, places: Sequence[int]) -> Reply[Completion]:
         try:
-            found = await engine.generate(self.request)
+            return self.reply(await engine.generate(self.request))
         except RefusalError:
             return refusal(1)
+
+    def reply(self, found: Completion) -> Reply[Completion]:
+        """What an engine said, as a reply: a refusal is no answer."""
         refused = not found.samples or found.samples[0].finish_reason == "refusal"
         return Reply((None if refused else found,), found.usage, found.cost, found.latency)
 
@@ -177,11 +180,14 @@ class Generating:
         return Probe(math.nan, Usage(calls=0), 0.0)
 
     def same(self, place: int, one: Completion, other: Completion) -> bool:
-        said = self.answer_of(one.samples[0].text)
-        return said is not None and said == self.answer_of(other.samples[0].text)
+        first, second = one.samples[0], other.samples[0]
+        if first.tool_calls or second.tool_calls:
+            return calls_of(first) == calls_of(second)
+        said = self.answer_of(first.text)
+        return said is not None and said == self.answer_of(second.text)
 
     def valid(self, answer: Completion) -> bool:
-        return all(is_valid(sample.text, self.request.schema) for sample in answer.samples)
+        return all(is_valid_reply(sample, self.request) for sample in answer.samples)
 
     def raw(self, place: int, answer: Completion) -> float:
         return self.free(place, answer, _SEQUENCE)["sequence_probability"]
@@ -192,11 +198,11 @@ class Generating:
     def said(self, place: int, answer: Completion) -> str:
         return answer.samples[0].text
 
-    def whole(self, reply: Reply[Completion]) -> Completion:
-        """Without samples, where it was refused."""
+    def whole(self, reply: Reply[Completion]) -> Completion | None:
         (answer,) = reply.answers
-        samples = () if answer is None else answer.samples
-        return Completion(samples, reply.usage, reply.cost, reply.latency)
+        if answer is None:
+            return None
+        return replace(answer, usage=reply.usage, cost=reply.cost, latency=reply.latency)
 
 
 def _path(tier: str, inner: str) -> str:

@@ -106,7 +106,7 @@ class LiveRisk:
         self.bets = Bets.at(_alpha(policy, self.settings), self.settings.share)
         self._coin = coin or random.Random()
         self._ladder = ladder(policy)
-        self._certificate = _digest(policy)
+        self._certificate = digest(policy)
         self.level = 0
         self.alarms: tuple[Alarm, ...] = ()
         self._begin()
@@ -259,5 +259,6 @@ def ladder(policy: QuestionPolicy) -> tuple[Thresholds, ...]:
     return (own, *policy.path, (None,) * len(policy.rules))
 
 
-def _digest(policy: QuestionPolicy) -> str:
+def digest(policy: QuestionPolicy) -> str:
+    """What a live state knows its certificate by."""
     return hashlib.blake2b(policy.model_dump_json().encode(), digest_size=16).hexdigest()

@@ -9,13 +9,27 @@ from typing import Final, Literal
 
 from cascade.policy import VERSION, Certificate, Policy, QuestionPolicy, Rule, Verdict
 from cascade.signals import parse_signal
-from curator.errors import ConfigError
+from curator.errors import ConfigError, InputError
 
 Uncertified = Literal["teacher", "rules", "refuse"]
 """What to do with a question that no certificate covers: ask the last tier alone; use its rules all the same, unless
 its verdict is BLOCK (to try a policy out); or refuse the request."""
 
 EXPIRED: Final = "the policy has expired"
+FORCED: Final = "the caller chose the tier"
+STRICT: Final = "the caller allows less risk than the thresholds have: the last tier answers"
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a caller wants of one request instead of the policy's own way: that `tier` alone answers, which nothing
+    certifies; or that the certified risk is at most `alpha`. A laxer one than the policy's changes nothing."""
+
+    tier: str = ""
+    alpha: float | None = None
+
+
+NO_WISH: Final = Wish()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +68,14 @@ class Rulebook:
         self._known = {entry.fingerprint: self._path(entry) for entry in policy.questions}
         self._by_name = {entry.name for entry in policy.questions}
 
-    def path(self, name: str, fingerprint: str) -> Path:
+    def path(self, name: str, fingerprint: str, wish: Wish = NO_WISH) -> Path:
         """The way of the question with this fingerprint.
 
-        Raises: ConfigError where it is not certified and that is to be refused.
+        Raises: ConfigError where it is not certified and that is to be refused; InputError for an alpha that nothing
+        certified keeps.
         """
+        if wish.tier:
+            return Path((), None, certified=False, note=FORCED)
         if self.expired:
             found = self._direct(EXPIRED)
         elif (known := self._known.get(fingerprint)) is not None:
@@ -69,7 +86,18 @@ class Rulebook:
             raise ConfigError(
                 f"question {name!r} is not certified: {found.note}", hint="certify it, or ask the teacher"
             )
-        return found
+        promised = _promised(found.certificate) if found.certified and found.certificate is not None else 0.0
+        return found if wish.alpha is None or wish.alpha >= promised else self._strict(name, found)
+
+    def _strict(self, name: str, way: Path) -> Path:
+        """The way that risks less than the thresholds do. The teacher is never unlike itself, and may be wrong."""
+        certificate = way.certificate
+        if certificate is not None and certificate.basis == "vs_truth":
+            raise InputError(
+                f"no certified way of answering {name!r} risks as little as that",
+                hint=f"alpha must be at least {_promised(certificate):g}",
+            )
+        return Path((None,) * (len(self._names) - 1), certificate, certified=True, note=STRICT)
 
     @property
     def expired(self) -> bool:
@@ -119,6 +147,10 @@ class Rulebook:
 def identities(policy: Policy) -> Sequence[str]:
     """Who answers, the cheapest first: what fingerprints are made with."""
     return [tier.identity for tier in policy.tiers]
+
+
+def _promised(certificate: Certificate) -> float:
+    return certificate.alpha if certificate.bound is None else certificate.bound
 
 
 def _is_past(moment: datetime | None) -> bool:

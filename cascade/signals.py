@@ -7,6 +7,7 @@
 | `concentration` | decisions (scores) | 1 - spread over the scale / the largest possible | answer |
 | `sequence_probability` | texts | exp of the tokens' mean log-probability | answer |
 | `token_quantile:0.1` | texts | exp of that quantile of the tokens' log-probabilities | answer |
+| `prefix_probability:16` | texts | exp of the mean log-probability of the first 16 tokens (all, if fewer) | answer |
 | `valid` | texts | 1 where the text is JSON by the schema, else 0 | answer |
 | `tier_agreement` | both | 1 where the tier before gave the same answer, else 0 | tier |
 | `agreement:5` | texts | share of 5 samples that say what the answer says | samples |
@@ -29,8 +30,9 @@ from typing import Final, Literal
 
 import numpy as np
 
-from cascade.validity import is_valid
+from cascade.validity import is_valid_reply
 from curator.confidence import Floats
+from curator.engines.sampled import HEAD
 from curator.errors import InputError
 from curator.types import Capability, Completion, Decision, GenerateRequest, Question, QuestionKind
 
@@ -65,7 +67,11 @@ class _Known:
     default: float = math.nan
     allowed: tuple[float, float] | None = None
     """From, to; None: takes no parameter."""
+    whole: bool = True
 
+
+PREFIX: Final = "prefix_probability"
+"""The signal that is known before an answer is whole: a rule that goes by it alone can release a stream early."""
 
 _DECIDE: Final[tuple[Capability, ...]] = ("decide",)
 _GENERATE: Final[tuple[Capability, ...]] = ("generate",)
@@ -77,7 +83,8 @@ KNOWN: Final[Mapping[str, _Known]] = {
     "label_mass": _Known(_DECIDE),
     "concentration": _Known(_DECIDE),
     "sequence_probability": _Known(_GENERATE),
-    "token_quantile": _Known(_GENERATE, default=0.1, allowed=(0, 1)),
+    "token_quantile": _Known(_GENERATE, default=0.1, allowed=(0, 1), whole=False),
+    PREFIX: _Known(_GENERATE, default=16, allowed=(1, HEAD)),
     "valid": _Known(_GENERATE),
     "tier_agreement": _Known(_BOTH, "tier"),
     "agreement": _Known(_GENERATE, "samples", 5, (2, 64)),
@@ -101,20 +108,21 @@ def _parameter(name: str, known: _Known, given: str) -> float:
     if known.allowed is None:
         raise InputError(f"the signal {name!r} takes no parameter", hint="leave out what stands behind the colon")
     low, high = known.allowed
-    whole = known.needs != "answer"
     try:
-        value = float(int(given)) if whole else float(given)
+        value = float(int(given)) if known.whole else float(given)
     except ValueError:
         value = math.nan
     if not low <= value <= high:
-        kind = "a whole number" if whole else "a number"
+        kind = "a whole number" if known.whole else "a number"
         raise InputError(f"the parameter of {name!r} is {given!r}", hint=f"{kind} from {low:g} to {high:g}")
     return value
 
 
 def free_signals(kind: Capability, question: QuestionKind = "choice") -> tuple[str, ...]:
-    """Names of the signals that an answer brings along, so that a recorder can keep them all."""
-    names = [name for name, known in KNOWN.items() if kind in known.of and known.needs in ("answer", "tier")]
+    """Names of the signals that an answer brings along, so that a recorder can keep them all: but for that of a prefix,
+    which says less than the whole, and is for rules that name it."""
+    free = [name for name, known in KNOWN.items() if kind in known.of and known.needs in ("answer", "tier")]
+    names = [name for name in free if name != PREFIX]
     return tuple(name for name in names if name != "concentration" or question == "score")
 
 
@@ -196,21 +204,39 @@ def _token_quantile(spec: SignalSpec, completion: Completion | None, request: Ge
     """Gupta et al. 2024 (arXiv 2404.10136): a low quantile defers better than the mean, which long answers dilute."""
     if completion is None or not completion.samples or not (deciles := completion.samples[0].deciles):
         return math.nan
-    place = spec.parameter * (len(deciles) - 1)
+    return quantile_of(spec.parameter, deciles)
+
+
+def quantile_of(share: float, deciles: Sequence[float]) -> float:
+    """exp of the quantile `share` of log-probabilities, from evenly spaced ones of their quantiles."""
+    place = share * (len(deciles) - 1)
     low = int(place)
     part, below = place - low, deciles[low]
     value = below + part * (deciles[low + 1] - below) if part else below
     return math.exp(min(value, 0.0))
 
 
+def _prefix_probability(spec: SignalSpec, completion: Completion | None, request: GenerateRequest) -> float:
+    if completion is None or not completion.samples or not (head := completion.samples[0].head):
+        return math.nan
+    return prefix_probability(spec.count, head)
+
+
+def prefix_probability(count: int, logprobs: Sequence[float]) -> float:
+    """exp of the mean of the first `count` log-probabilities, of all where there are fewer (but at least one)."""
+    first = logprobs[:count]
+    return math.exp(min(sum(first) / len(first), 0.0))
+
+
 def _valid(spec: SignalSpec, completion: Completion | None, request: GenerateRequest) -> float:
     if completion is None or not completion.samples:
         return math.nan
-    return float(all(is_valid(sample.text, request.schema) for sample in completion.samples))
+    return float(all(is_valid_reply(sample, request) for sample in completion.samples))
 
 
 _TEXT: Final[Mapping[str, Callable[[SignalSpec, Completion | None, GenerateRequest], float]]] = {
     "sequence_probability": _sequence_probability,
     "token_quantile": _token_quantile,
+    PREFIX: _prefix_probability,
     "valid": _valid,
 }

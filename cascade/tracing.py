@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Final
 
 from cascade.routed import Answer, Judgement, Reason, Routed
@@ -19,14 +20,25 @@ NOBODY: Final[Watching] = nullcontext()
 
 def request_span(questions: int) -> Watching:
     """The span `invoke_workflow cascade`, around the attempts' own; None where nothing is recorded."""
+    return telemetry.span(telemetry.WORKFLOW, _asked(questions)) if telemetry.recording() else NOBODY
+
+
+@contextmanager
+def stream_span(questions: int) -> Iterator[Span | None]:
+    """The same for an answer in pieces: not the current span, but for the steps that make it so."""
     if not telemetry.recording():
-        return NOBODY
-    asked: dict[str, Attribute] = {
+        yield None
+        return
+    with telemetry.held_span(telemetry.WORKFLOW, {**_asked(questions), telemetry.REQUEST_STREAM: True}) as current:
+        yield current
+
+
+def _asked(questions: int) -> dict[str, Attribute]:
+    return {
         telemetry.OPERATION: "invoke_workflow",
         telemetry.WORKFLOW_NAME: "cascade",
         telemetry.QUESTIONS: questions,
     }
-    return telemetry.span(telemetry.WORKFLOW, asked)
 
 
 def decide_span() -> Watching:

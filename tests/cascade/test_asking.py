@@ -110,4 +110,4 @@ def test_a_reply_is_what_an_engine_gives():
     taken = (Usage(3, 2), 0.5, 0.1)
     assert Deciding(row("fine", MOOD, FUN)).whole(Reply([GOOD, None], *taken)) == Decisions((GOOD, None), *taken)
     assert Generating(CHAT).whole(Reply([said("4")], *taken)) == Completion(said("4").samples, *taken)
-    assert Generating(CHAT).whole(Reply([None], *taken)) == Completion((), *taken)
+    assert Generating(CHAT).whole(Reply([None], *taken)) is None

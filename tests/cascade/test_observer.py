@@ -227,9 +227,9 @@ async def test_the_record_of_a_text_says_who_answered_what(tmp_path: Path) -> No
         request_key(engine.identity, prompt("How many?")) for engine in engines.values()
     ]
     assert (first.request, first.cost) == (prompt("How many?"), 0.002)
-    # Nobody answered the second one: what was declined is in the record, as an answer without texts.
+    # Nobody answered the second one: what was declined left no text to keep.
     assert (second.served[0].value, second.served[0].audit) == (None, None)
-    assert [(item.tier, texts(item.answer)) for item in second.answers] == [("small", ["3"]), ("strong", [])]
+    assert [(item.tier, texts(item.answer)) for item in second.answers] == [("small", ["3"])]
 
 
 def texts(answer: object) -> list[str]:

@@ -21,6 +21,7 @@ from cascade.signals import (
     text_signals,
 )
 from curator.confidence import SIGNALS, log_normalise
+from curator.engines.sampled import sample
 from curator.errors import InputError
 from curator.types import Completion, Decision, Option, Question, Sample
 
@@ -100,6 +101,14 @@ def test_the_signals_of_a_text():
     assert all(math.isnan(value) for value in text_signals(specs, None, CHAT).values())
 
 
+def test_a_prefix_is_of_the_first_tokens_or_of_all():
+    specs = [parse_signal(name) for name in ("prefix_probability:2", "prefix_probability")]
+    found = text_signals(specs, Completion((sample("x", "stop", [-1.0, -2.0, -6.0]),)), CHAT)
+    logs = {name: math.log(value) for name, value in found.items()}
+    assert logs == pytest.approx({"prefix_probability:2": -1.5, "prefix_probability": -3.0})
+    assert all(math.isnan(value) for value in text_signals(specs, Completion((Sample("x"),)), CHAT).values())
+
+
 def test_validity_is_of_all_samples():
     pytest.importorskip("jsonschema")
     asked, spec = replace(CHAT, schema={"type": "object"}), [parse_signal("valid")]
@@ -125,6 +134,8 @@ def test_a_name_says_what_it_needs():
         ("margin:2", "takes no parameter"),
         ("agreement:1", "a whole number from 2 to 64"),
         ("agreement:2.5", "a whole number"),
+        ("prefix_probability:0", "a whole number from 1 to 32"),
+        ("prefix_probability:1.5", "a whole number"),
         ("token_quantile:1.5", "a number from 0 to 1"),
         ("token_quantile:nan", "a number from 0 to 1"),
     ],
@@ -139,3 +150,4 @@ def test_free_signals_cost_no_call():
         assert all(parse_signal(name).needs in ("answer", "tier") for name in free_signals(kind))
     assert "concentration" in free_signals("decide", "score")
     assert "concentration" not in free_signals("decide")
+    assert "prefix_probability" not in free_signals("generate")
