@@ -13,7 +13,7 @@ from curator.telemetry import Attribute, Span
 
 SERVE, ESCALATE = "serve", "escalate"
 
-Watching = AbstractContextManager[Span | None, None]
+Watching = AbstractContextManager[Span | None]
 NOBODY: Final[Watching] = nullcontext()
 """Instead of a span where nothing is recorded."""
 
