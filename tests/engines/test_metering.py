@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.mock_server import Faults, MockServer
 from benchmarks.mock_stream import HANG, StreamServer, chunk, chunks
-from curator.engines.exchanges import ABORTED, Exchange, Purpose, listener, note, purpose
+from curator.engines.exchanges import ABORTED, Exchange, Purpose, current_purpose, listener, note, purpose
 from curator.engines.http import HTTPEngine
 from curator.engines.metering import MeteredEngine
 from curator.engines.retry import RetryEngine, RetryPolicy
