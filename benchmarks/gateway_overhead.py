@@ -210,13 +210,13 @@ def measure(given: argparse.Namespace) -> dict[str, list[Run]]:
     cores = sorted(os.sched_getaffinity(0))
     others = cores[1:] or cores
     os.sched_setaffinity(0, others)
-    upstream = [sys.executable, "-m", "benchmarks.gateway_upstream", "--latency", str(given.latency)]
+    upstream = [sys.executable, "-m", "benchmarks.mock_gateway_upstream", "--latency", str(given.latency)]
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         folder = Path(name)
         (folder / "goldless.toml").write_text("[serve.live]\nshare = 0\n")
         _, url = stack.enter_context(process(upstream, others))
         policy_file(url, folder / "policy.json")
-        bare = [sys.executable, "-m", "benchmarks.gateway_upstream", "--proxy", url]
+        bare = [sys.executable, "-m", "benchmarks.mock_gateway_upstream", "--proxy", url]
         found_at: dict[str, tuple[int | None, str]] = {
             "upstream": (None, url),
             "proxy": stack.enter_context(process(bare, cores[:1])),

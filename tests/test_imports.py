@@ -69,6 +69,7 @@ MODELS = (
     "curator.engines.transformers",
     "curator.engines.vllm",
     "curator.engines.vllm_core",
+    "curator.engines.vllm_samples",
     "curator.methods.experiment",
     "curator.methods.experiment_report",
     "curator.methods.knowledge_free",

@@ -65,10 +65,12 @@ class PolicyLife:
         self.audits = Background(settings.live.waiting)
         self.rehearsals = Background(settings.live.waiting)
         self._make = make
-        self._writer = writer
+        self.writer = writer
         states = read_states(settings.live.state) if settings.live.share else ()
         self._states = {(state.question, state.certificate): state for state in states}
         self._saved = tuple(states)
+        self._tried: Path | None = None
+        """The file of the policy that is, or should be, tried."""
         self._stamps: dict[Path, Stamp] = {settings.policy: _stamp(settings.policy)}
         self.main = self._open(settings.policy)
         self._look_at_rollout()
@@ -158,7 +160,7 @@ class PolicyLife:
         given = self.settings.live
         live = LiveSettings(share=given.share, delta=given.delta, alpha=given.alpha) if given.share else None
         states: Iterable[LiveState] = self._states.values()
-        return Observer(self._make, policy, live, writer=self._writer, states=states, audited=live is not None)
+        return Observer(self._make, policy, live, writer=self.writer, states=states, audited=live is not None)
 
     def _replace_main(self, path: Path) -> None:
         self._remember([self.main])
@@ -173,14 +175,15 @@ class PolicyLife:
         path = self.settings.rollout
         if path is None:
             return
-        told = self.candidate.rollout.policy if self.candidate else None
-        changed = self._changed(path)
-        if changed or again or (told is not None and self._changed(told)):
+        # Both are looked at, so that both are known from now on.
+        changed = [self._changed(one) for one in (path, self._tried) if one is not None]
+        if any(changed) or again:
             self._attempt(path, self._replace_candidate)
 
     def _replace_candidate(self, path: Path) -> None:
         """Stages of the same policy follow one another without forgetting what was counted."""
         told, now = read_rollout(path), self.candidate
+        self._tried = None if told is None else told.policy
         if told is None:
             if now is not None:
                 log.warning("the policy %s is no longer tried", now.rollout.policy)

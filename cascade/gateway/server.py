@@ -15,6 +15,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from cascade.gateway.app import build_app
 from cascade.gateway.gateway import Gateway
+from cascade.gateway.metrics import expose
 from curator.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ async def listening(gateway: Gateway) -> AsyncIterator[str]:
     )
     await runner.setup()
     try:
+        expose(gateway)
         address = await _listen(runner, gateway.settings.host, gateway.settings.port)
         watcher = asyncio.create_task(gateway.life.watch())
         try:

@@ -38,7 +38,7 @@ class Fields:
 
     def at(self, key: str) -> str:
         """The path of a field."""
-        shown = key if len(key) <= _SHOWN else key[:_SHOWN] + "..."
+        shown = (key if len(key) <= _SHOWN else key[:_SHOWN] + "...") or '""'
         return f"{self.path}.{shown}" if self.path else shown
 
     def wrong(self, key: str, needs: str) -> FieldError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -81,6 +81,7 @@ async def running(
     found: Policy | None = None,
     writer: TrafficWriter | None = None,
     keys: Keyring | None = None,
+    scrape: Callable[[], bytes] | None = None,
     **changed: object,
 ) -> AsyncIterator[Running]:
     """Serve `tiers` with the policy `found` (by default `certified`), with settings that differ by `changed`."""
@@ -96,7 +97,7 @@ async def running(
         cap=cap_of(given),
     )
     life = PolicyLife(given, pool.cascade, writer)
-    gateway = Gateway(given, life, pool, Access(billing, keys=keys), template=TEMPLATE)
+    gateway = Gateway(given, life, pool, Access(billing, keys=keys), template=TEMPLATE, scrape=scrape)
     async with listening(gateway) as url:
         yield Running(url, gateway, engines, given.policy)
     await pool.aclose()

@@ -1,6 +1,6 @@
 """The upstream of the gateway's benchmark: answers at once, or after a fixed time, with as little work as possible.
 
-    python -m benchmarks.gateway_upstream --latency 0.05
+    python -m benchmarks.mock_gateway_upstream --latency 0.05
 
 The model `small` answers decisions surely unless the state begins with "hard"; `strong` always does. `/sink/...` takes
 spans and metrics, and forgets them. With `--proxy URL` it is a bare proxy of another one, the least that a gateway in
