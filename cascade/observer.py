@@ -46,8 +46,8 @@ class Due(Generic[Answer]):
 
 class Observer:
     """Follows one cascade. `cascade` is the one to serve with now: after an alarm it is another one, made by `make`
-    from the policy with tighter thresholds. `states` (of `live_states`) continue where another process stopped. With
-    `audited` false nothing is audited, and no live risk is known.
+    from the policy with tighter thresholds. `states` (of `live_states`) continue where another process stopped.
+    Without `settings` nothing is audited, and no live risk is known.
 
     Call from one event loop. Raises: ConfigError, InputError from `make` and for states of other questions.
     """
@@ -61,13 +61,12 @@ class Observer:
         writer: TrafficWriter | None = None,
         states: Iterable[LiveState] = (),
         coin: random.Random | None = None,
-        audited: bool = True,
     ) -> None:
         self.policy = policy
         self._make = make
         self._writer = writer
         known = {(state.question, state.certificate): state for state in states}
-        watched = [entry for entry in policy.questions if audited and entry.certificate.verdict is Verdict.PASS]
+        watched = [entry for entry in policy.questions if settings and entry.certificate.verdict is Verdict.PASS]
         self.live = {
             entry.fingerprint: LiveRisk(entry, settings, state=known.get((entry.fingerprint, digest(entry))), coin=coin)
             for entry in watched

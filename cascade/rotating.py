@@ -123,10 +123,8 @@ class RotatingWriter(Generic[Item]):
 
     def _empty(self) -> None:
         """Write what waits, but for what would make a small file while more is coming."""
-        full = len(self._waiting) // self.rotation.rows
-        for _ in range(full or 1):
-            if rows := self._next():
-                self._write(rows, last=False)
+        for _ in range(max(len(self._waiting) // self.rotation.rows, 1)):
+            self._write(self._next(), last=False)
 
     def _next(self) -> list[Mapping[str, object]]:
         """The rows of the next file."""
@@ -137,13 +135,15 @@ class RotatingWriter(Generic[Item]):
 
     def _write(self, rows: list[Mapping[str, object]], *, last: bool) -> None:
         """One file. Whatever goes wrong, serving goes on: it is counted and said."""
+        if not rows:
+            return
         self._files += 1
         name = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{self._name}-{self._files:06d}{self._layout.suffix}"
         unfinished = self.rotation.folder / (name + UNFINISHED)
         try:
             pq.write_table(self._layout.to_table(rows), unfinished, compression="zstd")
             unfinished.replace(self.rotation.folder / name)
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, ValueError, TypeError, ArithmeticError, pa.ArrowException) as error:
             self._keep(rows, error, last=last)
             with suppress(OSError):
                 unfinished.unlink(missing_ok=True)

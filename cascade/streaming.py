@@ -35,7 +35,6 @@ from curator import telemetry
 from curator.engines.exchanges import error_name
 from curator.engines.pieces import Collector, pieces_of, prompt_tokens, streamed
 from curator.engines.tries import Try, noted
-from curator.engines.wrapper import streams
 from curator.errors import GoldlessError, RefusalError
 from curator.types import Completion, Delta, GenerateRequest, Usage
 
@@ -148,7 +147,7 @@ class StreamRoute(Route[Completion]):
     def _draft(self, number: int, rule: Rule) -> AsyncGenerator[Delta, None]:
         """A lower tier's answer, if it is served; else nothing."""
         gate = PrefixGate(rule, self.asking.request, self._compared(number))
-        early = (gate.aborts or gate.releases) and streams(self.tiers[number].engine)
+        early = gate.aborts or gate.releases
         return self._held(number, rule, gate) if early else self._at_once(number)
 
     async def _at_once(self, number: int) -> AsyncGenerator[Delta, None]:

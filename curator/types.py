@@ -179,13 +179,10 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The answer to one question.
-
-    `logprobs[i]` is the model's own log-probability of option i, in the question's option order,
-    over the whole vocabulary where the engine can see it (then `label_mass`, the probability that
-    all options got together, is below 1), else over the options alone (`label_mass` is None).
-    `served_by` names the tier that answered, where a cascade did.
-    """
+    """The answer to one question. `logprobs[i]` is the model's own log-probability of option i, in the question's
+    option order, over the whole vocabulary where the engine can see it (then `label_mass`, the probability that all
+    options got together, is below 1), else over the options alone (`label_mass` is None). `served_by` names the tier
+    that answered, where a cascade did."""
 
     logprobs: tuple[float, ...]
     label_mass: float | None
@@ -237,7 +234,8 @@ class Delta:
     """The next piece of sample number `index` of a streamed completion. `logprobs` are those of its tokens, where
     known; `tool_calls` and `tokens` are fragments as the chat completions API streams them. A sample's last piece has
     its `finish_reason`; one that ends in `refusal` has the whole refusal as its text. `usage` is that of the completion
-    so far, where the engine tells; the last piece has that of it all, and the `cost` where it is known."""
+    so far, where the engine tells; the last piece has that of it all, and the `cost` where it is known. `whole` is the
+    sample itself, where it comes in one piece."""
 
     index: int = 0
     text: str = ""
@@ -247,6 +245,7 @@ class Delta:
     finish_reason: str | None = None
     usage: Usage | None = None
     cost: float | None = None
+    whole: Sample | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ bill a call is on is a contextvar, so it holds in tasks that a request starts, a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -45,8 +45,10 @@ class Billing:
         try:
             yield bill
         finally:
-            _bill.reset(token)
             bill.close()
+            # A stream that nobody closed is closed by the loop, in a context where this bill never was.
+            with suppress(ValueError):
+                _bill.reset(token)
 
     def meter(self, tier: str, model: str, price: Price | None) -> Meter:
         """What tells this ledger of one tier's upstream. `price` is that of a call whose cost the engine does not

@@ -37,7 +37,7 @@ class Spent:
 
 
 class Budgets:
-    """The spending of all keys. `now` tells the time; days and months are those of UTC.
+    """The spending of all keys. `now` tells the time; days and months are those of UTC. Call from one event loop.
 
     Without `journal` a restart forgets. Raises: ConfigError if the journal cannot be read or another process has it.
     """

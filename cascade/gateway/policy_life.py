@@ -161,7 +161,7 @@ class PolicyLife:
         given = self.settings.live
         live = LiveSettings(share=given.share, delta=given.delta, alpha=given.alpha) if given.share else None
         states: Iterable[LiveState] = self._states.values()
-        return Observer(self._make, policy, live, writer=self.writer, states=states, audited=live is not None)
+        return Observer(self._make, policy, live, writer=self.writer, states=states)
 
     def _replace_main(self, path: Path) -> None:
         self._remember([self.main])

@@ -14,6 +14,7 @@ from cascade.route import Tier
 from cascade.routed import Outcome, Routed
 from cascade.router import Cascade
 from curator.engines.base import Engine
+from curator.engines.exchanges import purpose
 from curator.engines.wrapper import WrapperEngine
 from curator.errors import RefusalError
 from curator.types import DecideRequest, Decision, Decisions, JsonObject, Question, Usage
@@ -65,7 +66,8 @@ class Rehearsal:
             engine = KnownEngine(tier.engine, request.state, _known(request, served, tier.name), asks=number < last)
             tiers.append(Tier(tier.name, engine, tier.price))
         said = _known(request, served, self.cascade.tiers[last].name)
-        found = await self.cascade.rehearse(request, tiers)
+        with purpose("audit"):
+            found = await self.cascade.rehearse(request, tiers)
         for question, one in zip(request.questions, found.answers, strict=True):
             counts = self.questions.setdefault(question.name, Rehearsed())
             counts.queries += 1

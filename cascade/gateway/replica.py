@@ -13,7 +13,6 @@ from curator.errors import (
     AuthenticationError,
     InvalidOutputError,
     ModelNotFoundError,
-    RateLimitError,
     RetryableEngineError,
 )
 
@@ -105,7 +104,7 @@ class Replica:
             # A failure says nothing of the latency: a replica that fails at once would look like a fast one.
             self._latency = self.latency
             self._success, self._heard = max(LEAST_SUCCESS, self.success * (1 - WEIGHT)), now
-            if isinstance(error, RateLimitError) and error.retry_after:
+            if isinstance(error, RetryableEngineError) and error.retry_after:
                 self._rests_until = now + min(error.retry_after, LONGEST_REST)
 
     def health(self) -> ReplicaHealth:

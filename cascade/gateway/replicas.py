@@ -176,10 +176,20 @@ class Replicas:
 def _check(replicas: Mapping[str, Engine]) -> None:
     if not replicas:
         raise ConfigError("a tier needs at least one replica")
-    models = {name: engine.identity.model for name, engine in replicas.items()}
-    if len(set(models.values())) > 1:
-        said = ", ".join(f"{name} serves {model!r}" for name, model in models.items())
+    models = {name: _model(engine.identity) for name, engine in replicas.items()}
+    # A server does not say which revision it serves: then its word for the name must do.
+    revisions = {engine.identity.revision for engine in replicas.values()} - {""}
+    if len(set(models.values())) > 1 or len(revisions) > 1:
+        said = ", ".join(f"{name} serves {models[name]}{_at(engine.identity)}" for name, engine in replicas.items())
         raise ConfigError(f"replicas must serve one model: {said}", hint="make a tier of its own for another model")
+
+
+def _model(identity: EngineIdentity) -> str:
+    return identity.model + (f"+{identity.adapter}" if identity.adapter else "")
+
+
+def _at(identity: EngineIdentity) -> str:
+    return f"@{identity.revision}" if identity.revision else ""
 
 
 def _breaker(

@@ -25,7 +25,7 @@ ABORTED: Final = asyncio.CancelledError.__name__
 
 Purpose = Literal["request", "retry", "hedge", "probe", "audit"]
 """Why a model is called: for a request, again after a failure, beside a slow attempt, to find a signal's value or what
-a server speaks, or to check an answer that was served."""
+a server speaks, or to check an answer that was served (with the last tier, or with another policy)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +54,10 @@ listener: ContextVar[Listener | None] = ContextVar("goldless_exchanges", default
 
 @contextmanager
 def purpose(why: Purpose) -> Iterator[None]:
-    """Calls inside are made for this reason. What is tried again keeps the reason for which it was tried at first."""
-    if why == "retry" and _purpose.get() != "request":
+    """Calls inside are made for this reason. What is tried again keeps the reason for which it was tried at first, and
+    all that an audit takes is audit."""
+    now = _purpose.get()
+    if now == "audit" or (why == "retry" and now != "request"):
         yield
         return
     token = _purpose.set(why)

@@ -31,10 +31,10 @@ async def _at_once(engine: Engine, request: GenerateRequest) -> AsyncGenerator[D
 
 
 def pieces_of(completion: Completion) -> Iterator[Delta]:
-    """A whole completion as one piece per sample, and a last one with what it took. The log-probabilities of its
+    """A whole completion as one piece per sample, and a last one with what it took. The log-probabilities of single
     tokens are not known any more."""
     for index, one in enumerate(completion.samples):
-        yield Delta(index, one.text, (), one.tool_calls, one.tokens, one.finish_reason)
+        yield Delta(index, one.text, (), one.tool_calls, one.tokens, one.finish_reason, whole=one)
     yield Delta(usage=completion.usage, cost=completion.cost)
 
 
@@ -70,8 +70,10 @@ class _Gathered:
     tokens: list[JsonObject] = field(default_factory=list)
     calls: dict[int, JsonObject] = field(default_factory=dict)
     finish_reason: str | None = None
+    whole: Sample | None = None
 
     def add(self, piece: Delta) -> None:
+        self.whole = piece.whole
         if piece.finish_reason == "refusal":
             self.text.clear()
         self.text.append(piece.text)
@@ -82,6 +84,8 @@ class _Gathered:
         self.finish_reason = piece.finish_reason or self.finish_reason
 
     def sample(self) -> Sample:
+        if self.whole is not None:
+            return self.whole
         plain = sample("".join(self.text), self.finish_reason or "", self.logprobs)
         calls = tuple(self.calls[place] for place in sorted(self.calls))
         return replace(plain, tool_calls=calls, tokens=tuple(self.tokens))

@@ -22,6 +22,9 @@ MARK: Final = "\ue000goldless.state\ue000"
 LEAST: Final = 1e-6
 """Probability of an option to which a server gives 0: they round, and a logarithm must be finite."""
 
+MOST: Final = 1 << 40
+"""Tokens that no answer takes: a server that tells more tells nothing."""
+
 Made = TypeVar("Made")
 
 
@@ -168,7 +171,8 @@ def told(answer: Json) -> Usage | None:
     try:
         usage = usage_of(cast(UsageBody, body))
         counts = (usage.input_tokens, usage.output_tokens, usage.cached_tokens)
-        return usage if sum(counts[:2]) and all(isinstance(count, int) and count >= 0 for count in counts) else None
+        sane = all(isinstance(count, int) and 0 <= count < MOST for count in counts)
+        return usage if sane and usage.input_tokens + usage.output_tokens else None
     except SHAPE_ERRORS:
         return None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TypeVar
 
-from curator.engines.base import Engine, EngineIdentity, Preview, StreamingEngine
+from curator.engines.base import Engine, EngineIdentity, Preview
 from curator.engines.pieces import streamed
 from curator.types import Capability, Completion, DecideRequest, Decisions, Delta, GenerateRequest
 
@@ -58,10 +58,3 @@ class WrapperEngine:
     async def aclose(self) -> None:
         """Close the inner engine."""
         await self.inner.aclose()
-
-
-def streams(engine: Engine) -> bool:
-    """Whether the engine that answers in the end hands out pieces as they come, and not all at once."""
-    while isinstance(engine, WrapperEngine):
-        engine = engine.inner
-    return isinstance(engine, StreamingEngine)

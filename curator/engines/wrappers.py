@@ -19,7 +19,7 @@ from curator.engines.metering import MeteredEngine
 from curator.engines.pieces import streamed
 from curator.engines.retry import RetryEngine, RetryPolicy
 from curator.engines.tracing import TracingEngine
-from curator.engines.wrapper import Request, Result, WrapperEngine, streams
+from curator.engines.wrapper import Request, Result, WrapperEngine
 from curator.types import Delta, GenerateRequest, Price
 
 __all__ = [
@@ -34,7 +34,6 @@ __all__ = [
     "Spent",
     "TracingEngine",
     "WrapperEngine",
-    "streams",
     "wrap",
 ]
 

@@ -16,9 +16,10 @@ from cascade.rulebook import Wish
 from curator.engines.base import StreamingEngine
 from curator.engines.http import HTTPEngine
 from curator.engines.retry import RetryEngine, RetryPolicy
+from curator.engines.sampled import sample
 from curator.engines.scripted import Streamed
 from curator.errors import GoldlessError, OverloadedError, RateLimitError, RefusalError, ServerError
-from curator.types import ChatRequest, Completion, Delta, GenerateRequest, Sample, Sampling, Usage
+from curator.types import ChatRequest, Completion, Delta, GenerateRequest, Sampling, Usage
 
 pytestmark = pytest.mark.anyio
 
@@ -246,15 +247,17 @@ async def test_a_draft_without_log_probabilities_is_escalated():
     assert (said, routed.attempts[0].judgements[0].reason) == ("42, surely", Reason.UNKNOWN)
 
 
-async def test_a_tier_that_does_not_stream_is_asked_whole():
+@pytest.mark.parametrize("scorer", [None, PREFIX])
+async def test_a_tier_that_does_not_stream_is_judged_by_all_that_it_says(scorer):
     class Plain:
         def __init__(self):
-            inner = scripted("small", generate=[Completion((Sample("41", logprob=SURE),), Usage(2, 1))])
+            inner = scripted("small", generate=[Completion((sample("41", "stop", [SURE] * 3),), Usage(2, 1))])
             self.identity, self.capabilities, self.concurrency = inner.identity, inner.capabilities, 1
             self.generate = inner.generate
 
-    cascade, _ = cascade_of(RetryEngine(Plain()))
-    assert (await answered(cascade))[0] == "41"
+    cascade, _ = cascade_of(RetryEngine(Plain()), scorer=scorer)
+    said, routed = await answered(cascade)
+    assert (said, routed.answers[0].tier) == ("41", "small")
 
 
 async def test_what_was_tried_again_is_billed_with_the_attempt():

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.mock_server import Faults, MockServer
 from benchmarks.mock_stream import HANG, StreamServer, chunk, chunks
-from curator.engines.exchanges import ABORTED, Exchange, Purpose, listener, note, purpose
+from curator.engines.exchanges import ABORTED, Exchange, Purpose, current_purpose, listener, note, purpose
 from curator.engines.http import HTTPEngine
 from curator.engines.metering import MeteredEngine
 from curator.engines.retry import RetryEngine, RetryPolicy
@@ -145,7 +145,7 @@ async def test_every_exchange_of_a_server_is_told_also_of_answers_that_nobody_ca
     assert sum((usage.input_tokens for usage in told), 0) == answered.usage.input_tokens
 
 
-@pytest.mark.parametrize("usage", [None, "many", {"prompt_tokens": "7"}, {"prompt_tokens": -7}, {}])
+@pytest.mark.parametrize("usage", [None, "many", {}, *({"prompt_tokens": count} for count in ("7", -7, 1 << 60, [1]))])
 async def test_a_usage_that_is_none_is_unknown(usage: object) -> None:
     tabs = Tabs()
     reply = {"choices": [{"message": {"content": "x"}}]} | ({} if usage is None else {"usage": usage})
@@ -248,6 +248,14 @@ async def test_the_question_whose_neighbour_failed_is_billed() -> None:
     assert answered.usage is not None
     assert answered.usage.input_tokens > 0
     assert failed == Exchange("request", Usage(), error="RateLimitError")
+
+
+def test_all_that_an_audit_takes_is_audit() -> None:
+    with purpose("audit"), purpose("probe"), purpose("hedge"), purpose("retry"):
+        assert current_purpose() == "audit"
+    with purpose("probe"), purpose("hedge"), purpose("retry"):
+        assert current_purpose() == "hedge"
+    assert current_purpose() == "request"
 
 
 def test_what_nobody_listens_to_is_not_noted() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from curator.engines.pieces import Collector, Tally, pieces_of, prompt_bytes, prompt_tokens, streamed
-from curator.engines.sampled import HEAD
+from curator.engines.sampled import HEAD, sample
 from curator.engines.scripted import ScriptedEngine, Streamed
 from curator.errors import ServerError
 from curator.types import ChatRequest, Completion, Delta, GenerateRequest, Message, Sample, Usage
@@ -31,7 +33,8 @@ def collect(pieces):
 
 
 async def test_an_engine_that_does_not_stream_gives_a_piece_per_sample():
-    samples = (Sample("a", "length", tokens=({"token": "a"},)), Sample("", "tool_calls", tool_calls=(CALL,)))
+    first = replace(sample("a", "length", [-0.5, -1.5]), tokens=({"token": "a"},))
+    samples = (first, Sample("", "tool_calls", tool_calls=(CALL,)))
     completion = Completion(samples, Usage(5, 2), 0.25)
     found = [piece async for piece in streamed(Plain(completion), CHAT)]
     assert len(found) == 3
@@ -49,11 +52,11 @@ def test_logprobs_are_summed_up_as_in_one_go():
     logprobs = [-i / 10 for i in range(50)]
     halves = Delta(logprobs=tuple(logprobs[:20])), Delta(logprobs=tuple(logprobs[20:]), finish_reason="stop")
     collector = collect(halves)
-    (sample,) = collector.completion().samples
+    (found,) = collector.completion().samples
     assert collector.logprobs() == logprobs
-    assert sample.logprob == pytest.approx(-2.45)
-    assert sample.deciles[0] == -4.9
-    assert sample.head == tuple(logprobs[:HEAD])
+    assert found.logprob == pytest.approx(-2.45)
+    assert found.deciles[0] == -4.9
+    assert found.head == tuple(logprobs[:HEAD])
 
 
 def test_tool_calls_without_numbers_are_calls_of_their_own():

@@ -127,7 +127,7 @@ async def test_a_text_streams_word_by_word():
     assert [(piece.index, piece.text) for piece in words[:4]] == [(0, " one"), (0, "\ntwo"), (0, "  three "), (0, "")]
     assert words[-1].usage == Usage(3, 6)
     assert [piece.finish_reason for piece in both] == [None, "stop", None, "stop", None]
-    assert whole[0] == Delta(text="whole", finish_reason="length")
+    assert whole[0] == Delta(text="whole", finish_reason="length", whole=Sample("whole", "length"))
     assert engine.aborted == 0
 
 

@@ -4,10 +4,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from gateway_builders import MOOD_BODY, running, scripted_tiers
-from openai import AsyncOpenAI, AuthenticationError, PermissionDeniedError, RateLimitError
+from gateway_builders import FUN_BODY, MOOD_BODY, certified, running, scripted_tiers
+from openai import APIStatusError, AsyncOpenAI, AuthenticationError, PermissionDeniedError, RateLimitError
 from route_builders import row, scripted
 
+from cascade.artifact import seal
 from cascade.gateway.access import Access, money_check, tokens_of
 from cascade.gateway.billing import Billing
 from cascade.gateway.key_file import changing
@@ -138,3 +139,39 @@ async def test_the_openai_client_meets_keys_rates_and_models(tmp_path: Path) -> 
                 await asked.decisions.create(model="cascade", input="fine", questions=[MOOD_BODY])
         kinds = {(group.key, group.kind): total for group, total in server.gateway.access.billing.ledger.totals.items()}
     assert {key[:12] for key, kind in kinds if kind == "answer"} == {k.split("-")[2] for k in (limited, small)}
+
+
+@pytest.mark.anyio
+async def test_money_ends_escalations_first_and_then_requests(tmp_path: Path) -> None:
+    """Each tier at its own price, over HTTP: an escalation that the key cannot pay is not made; then nothing is."""
+    tiers = scripted_tiers()
+    prices = {"small": Price(1000.0, 1000.0), "strong": Price(1e6, 1e6)}
+    plain = certified(tiers)
+    records = tuple(tier.model_copy(update={"price": (prices[tier.name].input,) * 2}) for tier in plain.tiers)
+    key, _ = made(tmp_path / "keys", caps={"total": 0.5})
+    keys = Keyring(tmp_path / "keys", check=money_check(prices))
+    found = seal(plain.model_copy(update={"tiers": records}))
+    async with (
+        running(tmp_path, tiers, found, keys=keys, live={"state": tmp_path / "live.json", "share": 0.0001}) as server,
+        AsyncOpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0) as client,
+    ):
+        asked = {"model": "cascade", "input": "hard", "questions": [MOOD_BODY, FUN_BODY]}
+        first = await client.decisions.create(**asked)
+        refused = None
+        while refused is None:
+            try:
+                await client.decisions.create(**asked)
+            except APIStatusError as error:
+                refused = error
+        spent = server.gateway.access.budgets.spent(key.split("-")[2])
+        totals = server.gateway.access.billing.ledger.totals
+    assert (first.answers[0].choice, first.goldless["certified"]) == ("good", False)
+    assert [(one["tier"], one.get("error")) for one in first.goldless["attempts"]] == [
+        ("small", None),
+        ("strong", "BudgetExceededError"),
+    ]
+    assert refused.status_code == 402
+    assert "the budget in all of this API key is 0.5 USD" in str(refused)
+    assert {group.tier for group in totals} == {"small"}
+    assert spent.total == pytest.approx(sum(total.cost for total in totals.values()))
+    assert 0 < spent.total <= 0.5

@@ -343,6 +343,21 @@ async def test_streams_under_faults_are_billed_to_the_token_too(desk: Desk) -> N
     assert Counter(desk.kinds)["retry"] > 50
 
 
+async def test_a_bill_is_closed_from_another_task_too(desk: Desk) -> None:
+    engine = desk.metered(scripted("small", generate=lambda _: "x"), "small")
+
+    async def pieces() -> AsyncIterator[int]:
+        with desk.billing.open("q1"):
+            await engine.generate(prompt("a"))
+            yield 1
+
+    stream = pieces()
+    await asyncio.create_task(anext(stream))  # type: ignore[arg-type]
+    assert desk.kinds == []
+    await asyncio.create_task(stream.aclose())  # type: ignore[attr-defined]
+    assert desk.kinds == ["draft"]
+
+
 async def test_a_failed_request_leaves_drafts_and_its_bill_is_closed(desk: Desk) -> None:
     engine = desk.metered(scripted("small", generate=lambda _: "x", faults=[ServerError("oh")]), "small")
     with desk.billing.open("q1") as bill, contextlib.suppress(ServerError):

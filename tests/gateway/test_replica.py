@@ -7,7 +7,7 @@ import pytest
 from cascade.gateway.breaker import Breaker, BreakerEngine, BreakerState
 from cascade.gateway.replica import MEMORY, Replica, better
 from curator.engines.scripted import ScriptedEngine
-from curator.errors import AuthenticationError, RateLimitError, RequestRejectedError
+from curator.errors import AuthenticationError, RateLimitError, RequestRejectedError, ServerError
 
 
 class Time:
@@ -64,6 +64,9 @@ def test_a_pause_that_the_server_asks_for_is_kept():
     assert one.rest == 0
     call(one, clock, 1.0, RateLimitError("slow down", retry_after=9999))
     assert one.rest == 60
+    busy = replica(clock, "busy")
+    call(busy, clock, 1.0, ServerError("503", retry_after=7.0))
+    assert busy.rest == 7
 
 
 def test_the_less_busy_the_faster_and_the_more_reliable_is_better():

@@ -69,8 +69,15 @@ async def test_it_is_an_engine_known_by_the_first_ones_identity_or_the_declared_
 
 
 async def test_replicas_of_different_models_are_refused_and_so_is_none():
-    with pytest.raises(ConfigError, match="a serves 'm', b serves 'other'"):
+    with pytest.raises(ConfigError, match="a serves m, b serves other"):
         replicas(scripted("a"), scripted("b", model="other"))
+    weights = [ScriptedEngine(decide={}, identity=EngineIdentity("x", "m", revision=mark)) for mark in ("1", "2", "")]
+    with pytest.raises(ConfigError, match="a serves m@1, b serves m@2"):
+        Replicas({"a": weights[0], "b": weights[1]})
+    Replicas({"a": weights[0], "b": weights[2]})
+    tuned = ScriptedEngine(decide={}, identity=EngineIdentity("x", "m", adapter="mine"))
+    with pytest.raises(ConfigError, match=r"b serves m\+mine"):
+        Replicas({"a": weights[0], "b": tuned})
     with pytest.raises(ConfigError):
         Replicas({})
 
