@@ -14,15 +14,14 @@ from cascade.fingerprint import pinned
 from cascade.probing import AnswerOf, Probe, agreement, answer_in, order_agreement, verify_decision, verify_text
 from cascade.routed import Answer
 from cascade.signals import SignalSpec, decision_signals, parse_signal, text_signals
-from cascade.validity import is_valid
+from cascade.validity import calls_of, is_valid_reply
 from curator.engines.base import Engine
 from curator.errors import InvalidOutputError, RefusalError
-from curator.types import Capability, Completion, DecideRequest, Decision, GenerateRequest, Usage
+from curator.types import Capability, Completion, DecideRequest, Decision, Decisions, GenerateRequest, Usage
 
 TEXT: Final = "text"
 """The name of the one question that a prompt is."""
 
-_TOP: Final = (parse_signal("top_probability"),)
 _SEQUENCE: Final = (parse_signal("sequence_probability"),)
 
 
@@ -82,6 +81,14 @@ class Asking(Protocol[Answer]):
         """The answer with the name of the tier that gave it."""
         ...
 
+    def said(self, place: int, answer: Answer) -> str:
+        """The answer in words: the option's label, or the text."""
+        ...
+
+    def whole(self, reply: Reply[Answer]) -> Decisions | Completion | None:
+        """A reply as an engine gives it; None for a prompt without an answer."""
+        ...
+
 
 class Deciding:
     """Questions about one state. Those that a tier is not asked do not change how the others are put."""
@@ -99,11 +106,15 @@ class Deciding:
             return refusal(len(places))
         if len(found.answers) != len(places):
             raise InvalidOutputError(f"{engine.identity} gave {len(found.answers)} answers to {len(places)} questions")
+        for place, answer in zip(places, found.answers, strict=True):
+            question = self.request.questions[place]
+            if answer is not None and len(answer.logprobs) != len(question.options):
+                counts = f"{len(answer.logprobs)} probabilities for the {len(question.options)} options"
+                raise InvalidOutputError(f"{engine.identity} gave {counts} of {question.name!r}")
         return Reply(found.answers, found.usage, found.cost, found.latency)
 
     def free(self, place: int, answer: Decision, specs: Sequence[SignalSpec]) -> dict[str, float]:
-        values = decision_signals(specs, (answer,), self.request.questions[place])
-        return {name: float(value[0]) for name, value in values.items()}
+        return decision_signals(specs, answer, self.request.questions[place])
 
     async def probe(self, engine: Engine, place: int, answer: Decision, spec: SignalSpec) -> Probe:
         question = self.request.questions[place]
@@ -120,10 +131,16 @@ class Deciding:
         return True
 
     def raw(self, place: int, answer: Decision) -> float:
-        return self.free(place, answer, _TOP)["top_probability"]
+        return max(answer.probabilities)
 
     def signed(self, answer: Decision, tier: str) -> Decision:
-        return replace(answer, served_by=_path(tier, answer.served_by))
+        return Decision(answer.logprobs, answer.label_mass, answer.readout, _path(tier, answer.served_by))
+
+    def said(self, place: int, answer: Decision) -> str:
+        return self.request.questions[place].options[answer.top].label
+
+    def whole(self, reply: Reply[Decision]) -> Decisions:
+        return Decisions(tuple(reply.answers), reply.usage, reply.cost, reply.latency)
 
     def _part(self, places: Sequence[int]) -> DecideRequest:
         if len(places) == len(self.names):
@@ -143,9 +160,12 @@ class Generating:
 
     async def ask(self, engine: Engine, places: Sequence[int]) -> Reply[Completion]:
         try:
-            found = await engine.generate(self.request)
+            return self.reply(await engine.generate(self.request))
         except RefusalError:
             return refusal(1)
+
+    def reply(self, found: Completion) -> Reply[Completion]:
+        """What an engine said, as a reply: a refusal is no answer."""
         refused = not found.samples or found.samples[0].finish_reason == "refusal"
         return Reply((None if refused else found,), found.usage, found.cost, found.latency)
 
@@ -160,17 +180,29 @@ class Generating:
         return Probe(math.nan, Usage(calls=0), 0.0)
 
     def same(self, place: int, one: Completion, other: Completion) -> bool:
-        said = self.answer_of(one.samples[0].text)
-        return said is not None and said == self.answer_of(other.samples[0].text)
+        first, second = one.samples[0], other.samples[0]
+        if first.tool_calls or second.tool_calls:
+            return calls_of(first) == calls_of(second)
+        said = self.answer_of(first.text)
+        return said is not None and said == self.answer_of(second.text)
 
     def valid(self, answer: Completion) -> bool:
-        return all(is_valid(sample.text, self.request.schema) for sample in answer.samples)
+        return all(is_valid_reply(sample, self.request) for sample in answer.samples)
 
     def raw(self, place: int, answer: Completion) -> float:
         return self.free(place, answer, _SEQUENCE)["sequence_probability"]
 
     def signed(self, answer: Completion, tier: str) -> Completion:
         return replace(answer, served_by=_path(tier, answer.served_by))
+
+    def said(self, place: int, answer: Completion) -> str:
+        return answer.samples[0].text
+
+    def whole(self, reply: Reply[Completion]) -> Completion | None:
+        (answer,) = reply.answers
+        if answer is None:
+            return None
+        return replace(answer, usage=reply.usage, cost=reply.cost, latency=reply.latency)
 
 
 def _path(tier: str, inner: str) -> str:

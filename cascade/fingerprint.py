@@ -5,21 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 import orjson
 
-from curator.engines.base import EngineIdentity, question_leads
-from curator.types import DecideRequest, GenerateRequest, Question, TurnOrder
-
-
-def identity_text(identity: EngineIdentity) -> str:
-    """Who answers, in full: `provider:model[+adapter][@revision][ at endpoint]`, as a policy's tiers record it.
-
-    The endpoint belongs to it: behind another address the same name may be another model.
-    """
-    revision = f"@{identity.revision}" if identity.revision else ""
-    endpoint = f" at {identity.endpoint}" if identity.endpoint else ""
-    return f"{identity}{revision}{endpoint}"
+from curator.engines.base import question_leads
+from curator.engines.chat_fields import decisive, foreign_parts
+from curator.types import ChatRequest, DecideRequest, GenerateRequest, Question, Sampling, TurnOrder
 
 
 def pinned(request: DecideRequest) -> DecideRequest:
@@ -39,10 +31,39 @@ def question_fingerprint(request: DecideRequest, question: Question, tiers: Sequ
 
 def prompt_fingerprint(request: GenerateRequest, tiers: Sequence[str]) -> str:
     """Hash (hex, 128 bit) of what the prompts of one kind have in common: system messages, schema, how many samples
-    and how they are drawn (the seed apart), and who answers; not what the user says."""
-    system = [message.content for message in request.messages if message.role == "system"]
-    sampling = replace(request.sampling, seed=None)
-    return _hash("generate", system, request.schema, sampling, request.n, list(tiers))
+    and how they are drawn (the seed apart), and who answers; not what the user says. Of a chat request also its tools,
+    content that is no text, and what else of its body may change the answer: without these it is a prompt like any
+    other."""
+    system = tuple(message.content for message in request.messages if message.role == "system")
+    sampling = request.sampling if request.sampling.seed is None else replace(request.sampling, seed=None)
+    schema = None if request.schema is None else orjson.dumps(request.schema, option=orjson.OPT_SORT_KEYS)
+    more = _chat_kind(request) if isinstance(request, ChatRequest) else None
+    return _prompt_hash(system, schema, more, sampling, request.n, tuple(tiers))
+
+
+def _chat_kind(request: ChatRequest) -> bytes | None:
+    kind = {
+        "tools": list(request.tools),
+        "tool_choice": request.tool_choice if request.tools else None,
+        "parts": foreign_parts(request),
+        "extra": decisive(request),
+    }
+    known = {name: value for name, value in kind.items() if value}
+    return orjson.dumps(known, option=orjson.OPT_SORT_KEYS) if known else None
+
+
+@lru_cache(maxsize=256)
+def _prompt_hash(
+    system: tuple[str, ...],
+    schema: bytes | None,
+    more: bytes | None,
+    sampling: Sampling,
+    count: int,
+    tiers: tuple[str, ...],
+) -> str:
+    """A served application sends few kinds of prompts, many times."""
+    parts = ("generate", system, None if schema is None else orjson.Fragment(schema), sampling, count, tiers)
+    return _hash(*parts) if more is None else _hash(*parts, orjson.Fragment(more))
 
 
 def _hash(*parts: object) -> str:

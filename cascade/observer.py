@@ -2,7 +2,8 @@
 
 observer = Observer(lambda policy: Cascade(tiers, policy), policy, LiveSettings(share=0.05), writer=writer)
 routed = await observer.cascade.route(request)                  # answer the caller with this
-background = create_task(observer.follow("query-17", request, routed, now))
+due = observer.note("query-17", request, routed, now)           # takes microseconds
+background = due and create_task(observer.audit(due))           # asks the teacher
 """
 
 from __future__ import annotations
@@ -10,28 +11,43 @@ from __future__ import annotations
 import logging
 import math
 import random
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Generic, cast
 
-from cascade.fingerprint import pinned, question_fingerprint
-from cascade.live import AuditRecord, LiveRisk, LiveSettings, LiveState
+from cascade.asking import Asking, Reply
+from cascade.live import AuditRecord, LiveRisk, LiveSettings, digest
+from cascade.live_state import LiveState
 from cascade.policy import Policy, QuestionPolicy, Verdict
-from cascade.routed import Attempt, Outcome, Routed, Served
+from cascade.routed import Answer, Attempt, Outcome, Routed, Served
 from cascade.router import Cascade
-from cascade.rulebook import identities
-from cascade.traffic import ServedAnswer, TierAnswer, TrafficRecord
+from cascade.traffic import Request, ServedAnswer, TierAnswer, TrafficRecord
 from cascade.traffic_writer import TrafficWriter
-from curator.engines.base import EngineIdentity
+from curator import telemetry
+from curator.engines.exchanges import purpose
 from curator.errors import GoldlessError
-from curator.types import DecideRequest, Decision, Decisions
+from curator.types import Decisions
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Due(Generic[Answer]):
+    """A served request whose answers at some places (place of the question -> record) are to be audited."""
+
+    query_id: str
+    request: Request
+    asking: Asking[Answer]
+    routed: Routed[Answer]
+    time: datetime
+    audits: Mapping[int, AuditRecord]
 
 
 class Observer:
     """Follows one cascade. `cascade` is the one to serve with now: after an alarm it is another one, made by `make`
     from the policy with tighter thresholds. `states` (of `live_states`) continue where another process stopped.
+    Without `settings` nothing is audited, and no live risk is known.
 
     Call from one event loop. Raises: ConfigError, InputError from `make` and for states of other questions.
     """
@@ -49,10 +65,10 @@ class Observer:
         self.policy = policy
         self._make = make
         self._writer = writer
-        known = {state.question: state for state in states}
-        watched = [entry for entry in policy.questions if entry.certificate.verdict is Verdict.PASS]
+        known = {(state.question, state.certificate): state for state in states}
+        watched = [entry for entry in policy.questions if settings and entry.certificate.verdict is Verdict.PASS]
         self.live = {
-            entry.fingerprint: LiveRisk(entry, settings, state=known.get(entry.fingerprint), coin=coin)
+            entry.fingerprint: LiveRisk(entry, settings, state=known.get((entry.fingerprint, digest(entry))), coin=coin)
             for entry in watched
         }
         self._levels = self._level()
@@ -63,31 +79,59 @@ class Observer:
         """What to keep, now and then and after an alarm, for the next process."""
         return [live.state for live in self.live.values()]
 
-    async def follow(self, query_id: str, request: DecideRequest, routed: Routed[Decision], time: datetime) -> None:
-        """Count a served request, have the teacher answer the audits that the coin draws, tighten after an alarm, and
-        write the traffic record. A teacher that fails leaves the audit lost; nothing is raised for it."""
-        marks = [question_fingerprint(request, question, identities(self.policy)) for question in request.questions]
-        drawn = self._draw(query_id, routed, marks, time)
-        teacher = await self._ask(request, list(drawn)) if drawn else None
+    async def follow(self, query_id: str, request: Request, routed: Routed[Answer], time: datetime) -> None:
+        """`note`, and the audits that it says are due."""
+        due = self.note(query_id, request, routed, time)
+        if due is not None:
+            await self.audit(due)
+
+    def note(self, query_id: str, request: Request, routed: Routed[Answer], time: datetime) -> Due[Answer] | None:
+        """Count a served request. Returns what is to be audited, for `audit` or `lose`; where nothing is, the traffic
+        record is written now."""
+        asking = cast(Asking[Answer], self.cascade.asking(request))
+        drawn = self._draw(query_id, request, routed, time) if self.live else {}
+        due = Due(query_id, request, asking, routed, time, drawn)
+        if drawn:
+            return due
+        self._write(due, {}, None)
+        return None
+
+    async def audit(self, due: Due[Answer]) -> None:
+        """Have the teacher answer, tighten after an alarm, and write the traffic record. A teacher that fails leaves
+        the audit lost; nothing is raised for it. One that declines to answer has not given the answer that was
+        served: a disagreement, as in the certificate."""
+        places = list(due.audits)
+        teacher = await self._ask(due, places)
+        said: Sequence[Answer | None] = [None] * len(places) if teacher is None else teacher.answers
         audits = {
-            place: self._settle(audit, routed.answers[place], _said(teacher, at))
-            for at, (place, audit) in enumerate(drawn.items())
+            place: self._settle(due, place, None if teacher is None else self._differs(due, place, theirs))
+            for place, theirs in zip(places, said, strict=True)
         }
+        self._tighten()
+        self._write(due, audits, teacher)
+
+    def lose(self, due: Due[Answer]) -> None:
+        """There is no time for these audits: they count as lost, which widens the interval."""
+        audits = {place: self._settle(due, place, None) for place in due.audits}
+        self._write(due, audits, None)
+
+    def adopt(self, states: Iterable[LiveState]) -> None:
+        """What other processes found: where one of them has tightened its thresholds, so does this one."""
+        for state in states:
+            if (live := self.live.get(state.question)) is not None:
+                live.adopt(state)
+        self._tighten()
+
+    def _tighten(self) -> None:
         if self._level() != self._levels:
             self._levels = self._level()
             self.cascade = self._make(self._tightened())
             logger.warning("the risk has grown: the thresholds are tighter now, until there is a new certificate")
-        if self._writer is not None:
-            served = tuple(_served(request, place, routed, mark, audits.get(place)) for place, mark in enumerate(marks))
-            answers = (*self._attempts(routed), *([teacher] if teacher else []))
-            checksum = self.policy.checksum
-            self._writer.put(TrafficRecord(query_id, time, checksum, request, served, answers, routed.latency))
 
-    def _draw(
-        self, query_id: str, routed: Routed[Decision], marks: Sequence[str], time: datetime
-    ) -> dict[int, AuditRecord]:
+    def _draw(self, query_id: str, request: Request, routed: Routed[Answer], time: datetime) -> dict[int, AuditRecord]:
         """The audits (place of the question -> record)."""
         found: dict[int, AuditRecord] = {}
+        marks = self.cascade.fingerprints(request)
         for place, (served, mark) in enumerate(zip(routed.answers, marks, strict=True)):
             live, score = self.live.get(mark), _score(routed, served)
             if live is None or not _counts(live, served, score):
@@ -97,25 +141,51 @@ class Observer:
                 found[place] = audit
         return found
 
-    async def _ask(self, request: DecideRequest, places: Sequence[int]) -> TierAnswer | None:
+    async def _ask(self, due: Due[Answer], places: Sequence[int]) -> Reply[Answer] | None:
         """What the teacher says to some of the questions; None where it fails."""
         teacher = self.cascade.tiers[-1]
-        questions = tuple(request.questions[place] for place in places)
         try:
-            found = await teacher.engine.decide(replace(pinned(request), questions=questions))
+            with purpose("audit"):
+                reply = await due.asking.ask(teacher.engine, places)
         except GoldlessError as error:
             logger.info("the teacher did not answer an audit: %s", error)
             return None
-        answer = replace(found, cost=teacher.cost(found.usage, found.cost))
-        return TierAnswer(teacher.name, teacher.engine.identity, tuple(q.name for q in questions), answer)
+        return replace(reply, cost=teacher.cost(reply.usage, reply.cost))
 
-    def _settle(self, audit: AuditRecord, served: Served[Decision], theirs: Decision | None) -> AuditRecord:
-        differs = None if theirs is None or served.answer is None else theirs.top != served.answer.top
+    def _differs(self, due: Due[Answer], place: int, theirs: Answer | None) -> bool:
+        served = due.routed.answers[place].answer
+        return served is None or theirs is None or not due.asking.same(place, served, theirs)
+
+    def _settle(self, due: Due[Answer], place: int, differs: bool | None) -> AuditRecord:
+        audit = due.audits[place]
+        if differs is not None:
+            telemetry.record_audit(audit.tier, differs)
         return self.live[audit.question].settle(audit, differs)
 
-    def _attempts(self, routed: Routed[Decision]) -> list[TierAnswer]:
-        engines = {tier.name: tier.engine.identity for tier in self.cascade.tiers}
-        return [_attempt(attempt, engines[attempt.tier]) for attempt in routed.attempts if not attempt.error]
+    def _write(self, due: Due[Answer], audits: Mapping[int, AuditRecord], teacher: Reply[Answer] | None) -> None:
+        if self._writer is None:
+            return
+        marks = self.cascade.fingerprints(due.request)
+        served = tuple(_served(due, place, mark, audits.get(place)) for place, mark in enumerate(marks))
+        answers = [self._attempt(due, attempt) for attempt in due.routed.attempts if not attempt.error]
+        if teacher is not None:
+            names = [due.asking.names[place] for place in audits]
+            answers.append(self._answer(due, self.cascade.tiers[-1].name, names, teacher))
+        known = tuple(answer for answer in answers if answer is not None)
+        checksum, latency = self.policy.checksum, due.routed.latency
+        self._writer.put(TrafficRecord(due.query_id, due.time, checksum, due.request, served, known, latency))
+
+    def _attempt(self, due: Due[Answer], attempt: Attempt[Answer]) -> TierAnswer | None:
+        answers = [one.answer for one in attempt.judgements]
+        names = [one.question for one in attempt.judgements]
+        return self._answer(due, attempt.tier, names, Reply(answers, attempt.usage, attempt.cost, attempt.latency))
+
+    def _answer(self, due: Due[Answer], tier: str, names: Sequence[str], reply: Reply[Answer]) -> TierAnswer | None:
+        """One tier's answers as its engine gave them; None for a prompt without an answer, which left nothing."""
+        if (said := due.asking.whole(reply)) is None:
+            return None
+        engine = next(one.engine.identity for one in self.cascade.tiers if one.name == tier)
+        return TierAnswer(tier, engine, tuple(names) if isinstance(said, Decisions) else (), said)
 
     def _level(self) -> tuple[int, ...]:
         return tuple(live.level for live in self.live.values())
@@ -132,9 +202,12 @@ class Observer:
         return entry.model_copy(update={"rules": rules})
 
 
-def _counts(live: LiveRisk, served: Served[Decision], score: float) -> bool:
+def _counts(live: LiveRisk, served: Served[Answer], score: float) -> bool:
     """Whether this answer tells something about the thresholds in force: not one that no rule let pass because the
-    teacher failed, nor one that was on its way when the thresholds moved."""
+    teacher failed, nor one that was on its way when the thresholds moved, nor one of which a note says that something
+    else decided."""
+    if served.note:
+        return False
     if served.outcome is Outcome.ACCEPTED:
         limits = {rule.tier: limit for rule, limit in zip(live.policy.rules, live.thresholds, strict=True)}
         limit = limits[served.tier]
@@ -142,32 +215,19 @@ def _counts(live: LiveRisk, served: Served[Decision], score: float) -> bool:
     return served.outcome in (Outcome.TEACHER, Outcome.REFUSED)
 
 
-def _score(routed: Routed[Decision], served: Served[Decision]) -> float:
+def _score(routed: Routed[Answer], served: Served[Answer]) -> float:
     """The score of the tier that served; NaN where nothing judged it."""
     found = (one for attempt in routed.attempts if attempt.tier == served.tier for one in attempt.judgements)
     return next((one.score for one in found if one.question == served.question), math.nan)
 
 
-def _said(teacher: TierAnswer | None, at: int) -> Decision | None:
-    """The teacher's answer to the audited question number `at`."""
-    return teacher.answer.answers[at] if teacher and isinstance(teacher.answer, Decisions) else None
-
-
-def _attempt(attempt: Attempt[Decision], engine: EngineIdentity) -> TierAnswer:
-    names = tuple(one.question for one in attempt.judgements)
-    decisions = tuple(one.answer for one in attempt.judgements)
-    return TierAnswer(attempt.tier, engine, names, Decisions(decisions, attempt.usage, attempt.cost, attempt.latency))
-
-
-def _served(
-    request: DecideRequest, place: int, routed: Routed[Decision], mark: str, outcome: AuditRecord | None
-) -> ServedAnswer:
-    one, question = routed.answers[place], request.questions[place]
+def _served(due: Due[Answer], place: int, mark: str, outcome: AuditRecord | None) -> ServedAnswer:
+    one = due.routed.answers[place]
     return ServedAnswer(
         question=one.question,
         fingerprint=mark,
         tier=one.tier,
-        value=None if one.answer is None else question.labels[one.answer.top],
+        value=None if one.answer is None else due.asking.said(place, one.answer),
         confidence=None if math.isnan(one.confidence) else one.confidence,
         basis=one.basis,
         audit=outcome.probability if outcome else None,

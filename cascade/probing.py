@@ -13,8 +13,9 @@ from cascade.fingerprint import pinned
 from cascade.routed import total
 from cascade.signals import SignalSpec
 from curator.engines.base import Engine
-from curator.engines.budget import BILLED
+from curator.engines.exchanges import BILLED
 from curator.engines.readout import together
+from curator.engines.tries import was_sent
 from curator.errors import GoldlessError
 from curator.parsing import MISSING, last_object, marked_answer, normalise_number, normalise_text
 from curator.types import (
@@ -48,6 +49,8 @@ class Probe:
 
 def failed(error: GoldlessError) -> Probe:
     """A call that failed says nothing; it costs nothing either, unless the model may have read it."""
+    if not was_sent(error):
+        return Probe(math.nan, Usage(calls=0), 0.0)
     return Probe(math.nan, Usage(), None if isinstance(error, BILLED) else 0.0)
 
 

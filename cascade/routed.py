@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Generic, TypeVar
 
+from cascade.policy import Certificate
+from curator.engines.tries import Try
 from curator.types import Usage
 
 Answer = TypeVar("Answer")
@@ -15,8 +17,9 @@ Answer = TypeVar("Answer")
 
 class Outcome(StrEnum):
     """How an answer came to be served. ACCEPTED: its tier's rule held. TEACHER: the last tier's, after all rules said
-    no. DIRECT: the last tier was asked at once, since no rule may be used. FALLBACK: the last tier failed, this is
-    the strongest other answer. REFUSED: the last tier declined, there is no answer."""
+    no. DIRECT: the last tier was asked at once, since no rule may be used. FALLBACK: the last tier failed, or
+    a cap kept it from being asked: this is the strongest other answer. REFUSED: the last tier declined, there is no
+    answer."""
 
     ACCEPTED = "accepted"
     TEACHER = "teacher"
@@ -55,7 +58,10 @@ class Judgement(Generic[Answer]):
 @dataclass(frozen=True, slots=True)
 class Attempt(Generic[Answer]):
     """One tier asked about some of the questions. `usage`, `cost` (None: unknown) and `latency` (seconds) include the
-    calls that signals took; `error` is the class of what failed."""
+    calls that signals took; `error` is the class of what failed. `tries` are the calls behind it that did not give the
+    answer: they failed and were tried again, here or on another replica, or were overtaken. `usage` and `cost` have of
+    them what is known. Where a stream ended early and the engine had not told its usage, they are `estimated` from the
+    pieces that came."""
 
     tier: str
     judgements: tuple[Judgement[Answer], ...]
@@ -63,6 +69,8 @@ class Attempt(Generic[Answer]):
     cost: float | None
     latency: float
     error: str = ""
+    tries: tuple[Try, ...] = ()
+    estimated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +79,8 @@ class Served(Generic[Answer]):
 
     `confidence` is the probability of being right (basis `reference:<teacher>` or `audited(<n>)`) where the policy's
     scorer is calibrated, else a score that nothing has calibrated (basis `raw`), NaN where there is none. `certified`
-    says whether the policy's certificate covers this answer; `note` why not.
+    says whether the policy's certificate covers this answer; `note` why not. `certificate` is the question's, where
+    its rules were in force.
     """
 
     question: str
@@ -82,6 +91,7 @@ class Served(Generic[Answer]):
     basis: str
     certified: bool
     note: str = ""
+    certificate: Certificate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +110,8 @@ class Routed(Generic[Answer]):
     @property
     def usage(self) -> Usage:
         """Of all attempts, drafts and failures included."""
-        return sum((attempt.usage for attempt in self.attempts), Usage(calls=0))
+        used = [attempt.usage for attempt in self.attempts]
+        return used[0] if len(used) == 1 else sum(used, Usage(calls=0))
 
     @property
     def cost(self) -> float | None:
@@ -110,5 +121,9 @@ class Routed(Generic[Answer]):
 
 def total(costs: Iterable[float | None]) -> float | None:
     """The sum; unknown if one part is."""
-    known = list(costs)
-    return None if any(cost is None for cost in known) else sum(cost for cost in known if cost is not None)
+    found = 0.0
+    for cost in costs:
+        if cost is None:
+            return None
+        found += cost
+    return found

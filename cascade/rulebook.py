@@ -9,13 +9,27 @@ from typing import Final, Literal
 
 from cascade.policy import VERSION, Certificate, Policy, QuestionPolicy, Rule, Verdict
 from cascade.signals import parse_signal
-from curator.errors import ConfigError
+from curator.errors import ConfigError, InputError
 
 Uncertified = Literal["teacher", "rules", "refuse"]
 """What to do with a question that no certificate covers: ask the last tier alone; use its rules all the same, unless
 its verdict is BLOCK (to try a policy out); or refuse the request."""
 
 EXPIRED: Final = "the policy has expired"
+FORCED: Final = "the caller chose the tier"
+STRICT: Final = "the caller allows less risk than the thresholds have: the last tier answers"
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a caller wants of one request instead of the policy's own way: that `tier` alone answers, which nothing
+    certifies; or that the certified risk is at most `alpha`. A laxer one than the policy's changes nothing."""
+
+    tier: str = ""
+    alpha: float | None = None
+
+
+NO_WISH: Final = Wish()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,31 +65,57 @@ class Rulebook:
         self.policy = policy
         self._uncertified = uncertified
         self._names = [tier.name for tier in policy.tiers]
-        self._known = {entry.fingerprint: self._rules(entry) for entry in policy.questions}
+        self._known = {entry.fingerprint: self._path(entry) for entry in policy.questions}
         self._by_name = {entry.name for entry in policy.questions}
 
-    def path(self, name: str, fingerprint: str) -> Path:
+    def path(self, name: str, fingerprint: str, wish: Wish = NO_WISH) -> Path:
         """The way of the question with this fingerprint.
 
-        Raises: ConfigError where it is not certified and that is to be refused.
+        Raises: ConfigError where it is not certified and that is to be refused; InputError for an alpha that nothing
+        certified keeps.
         """
-        found = self._known.get(fingerprint)
-        note = self._unknown(name) if found is None else _doubt(found[0].certificate)
+        if wish.tier:
+            return Path((), None, certified=False, note=FORCED)
         if self.expired:
-            note = EXPIRED
-        if found is not None and not note:
-            return Path(found[1], found[0].certificate, certified=True)
-        if self._uncertified == "refuse":
-            raise ConfigError(f"question {name!r} is not certified: {note}", hint="certify it, or ask the teacher")
-        blocked = found is None or self.expired or found[0].certificate.verdict is Verdict.BLOCK
-        if found is not None and self._uncertified == "rules" and not blocked:
-            return Path(found[1], found[0].certificate, certified=False, note=note)
-        return Path((None,) * (len(self._names) - 1), None, certified=False, note=note)
+            found = self._direct(EXPIRED)
+        elif (known := self._known.get(fingerprint)) is not None:
+            found = known
+        else:
+            found = self._direct(self._unknown(name))
+        if self._uncertified == "refuse" and not found.certified:
+            raise ConfigError(
+                f"question {name!r} is not certified: {found.note}", hint="certify it, or ask the teacher"
+            )
+        promised = _promised(found.certificate) if found.certified and found.certificate is not None else 0.0
+        return found if wish.alpha is None or wish.alpha >= promised else self._strict(name, found)
+
+    def _strict(self, name: str, way: Path) -> Path:
+        """The way that risks less than the thresholds do. The teacher is never unlike itself, and may be wrong."""
+        certificate = way.certificate
+        if certificate is not None and certificate.basis == "vs_truth":
+            raise InputError(
+                f"no certified way of answering {name!r} risks as little as that",
+                hint=f"alpha must be at least {_promised(certificate):g}",
+            )
+        return Path((None,) * (len(self._names) - 1), certificate, certified=True, note=STRICT)
 
     @property
     def expired(self) -> bool:
         """Whether the policy's time is over."""
         return _is_past(self.policy.expires)
+
+    def _path(self, entry: QuestionPolicy) -> Path:
+        rules, certificate = self._rules(entry), entry.certificate
+        if certificate.verdict is Verdict.PASS:
+            return Path(rules, certificate, certified=True)
+        note = f"its verdict is {certificate.verdict}: {certificate.reason}"
+        if self._uncertified == "rules" and certificate.verdict is not Verdict.BLOCK:
+            return Path(rules, certificate, certified=False, note=note)
+        return self._direct(note)
+
+    def _direct(self, note: str) -> Path:
+        """To the last tier at once."""
+        return Path((None,) * (len(self._names) - 1), None, certified=False, note=note)
 
     def _unknown(self, name: str) -> str:
         if name in self._by_name:
@@ -90,7 +130,7 @@ class Rulebook:
         if not policy.tiers:
             raise ConfigError("the policy has no tiers", hint="certify again")
 
-    def _rules(self, entry: QuestionPolicy) -> tuple[QuestionPolicy, tuple[Rule | None, ...]]:
+    def _rules(self, entry: QuestionPolicy) -> tuple[Rule | None, ...]:
         rules = {rule.tier: rule for rule in entry.rules}
         if wrong := set(rules) - set(self._names[:-1]):
             raise ConfigError(
@@ -101,7 +141,7 @@ class Rulebook:
         for rule in used.values():
             for signal in rule.scorer.signals:
                 parse_signal(signal)
-        return entry, tuple(used.get(name) for name in self._names[:-1])
+        return tuple(used.get(name) for name in self._names[:-1])
 
 
 def identities(policy: Policy) -> Sequence[str]:
@@ -109,11 +149,8 @@ def identities(policy: Policy) -> Sequence[str]:
     return [tier.identity for tier in policy.tiers]
 
 
-def _doubt(certificate: Certificate) -> str:
-    """Why a certificate covers nothing; empty where it does."""
-    if certificate.verdict is Verdict.PASS:
-        return ""
-    return f"its verdict is {certificate.verdict}: {certificate.reason}"
+def _promised(certificate: Certificate) -> float:
+    return certificate.alpha if certificate.bound is None else certificate.bound
 
 
 def _is_past(moment: datetime | None) -> bool:

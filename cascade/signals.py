@@ -7,6 +7,7 @@
 | `concentration` | decisions (scores) | 1 - spread over the scale / the largest possible | answer |
 | `sequence_probability` | texts | exp of the tokens' mean log-probability | answer |
 | `token_quantile:0.1` | texts | exp of that quantile of the tokens' log-probabilities | answer |
+| `prefix_probability:16` | texts | exp of the mean log-probability of the first 16 tokens (all, if fewer) | answer |
 | `valid` | texts | 1 where the text is JSON by the schema, else 0 | answer |
 | `tier_agreement` | both | 1 where the tier before gave the same answer, else 0 | tier |
 | `agreement:5` | texts | share of 5 samples that say what the answer says | samples |
@@ -29,8 +30,9 @@ from typing import Final, Literal
 
 import numpy as np
 
-from cascade.validity import is_valid
-from curator.confidence import SIGNALS, Floats, log_normalise
+from cascade.validity import is_valid_reply
+from curator.confidence import Floats
+from curator.engines.sampled import HEAD
 from curator.errors import InputError
 from curator.types import Capability, Completion, Decision, GenerateRequest, Question, QuestionKind
 
@@ -52,6 +54,11 @@ class SignalSpec:
         """The parameter as a number of samples or orders."""
         return int(self.parameter)
 
+    @property
+    def costly(self) -> bool:
+        """Whether it takes further calls of the model."""
+        return self.needs in ("samples", "calls")
+
 
 @dataclass(frozen=True, slots=True)
 class _Known:
@@ -60,7 +67,11 @@ class _Known:
     default: float = math.nan
     allowed: tuple[float, float] | None = None
     """From, to; None: takes no parameter."""
+    whole: bool = True
 
+
+PREFIX: Final = "prefix_probability"
+"""The signal that is known before an answer is whole: a rule that goes by it alone can release a stream early."""
 
 _DECIDE: Final[tuple[Capability, ...]] = ("decide",)
 _GENERATE: Final[tuple[Capability, ...]] = ("generate",)
@@ -72,7 +83,8 @@ KNOWN: Final[Mapping[str, _Known]] = {
     "label_mass": _Known(_DECIDE),
     "concentration": _Known(_DECIDE),
     "sequence_probability": _Known(_GENERATE),
-    "token_quantile": _Known(_GENERATE, default=0.1, allowed=(0, 1)),
+    "token_quantile": _Known(_GENERATE, default=0.1, allowed=(0, 1), whole=False),
+    PREFIX: _Known(_GENERATE, default=16, allowed=(1, HEAD)),
     "valid": _Known(_GENERATE),
     "tier_agreement": _Known(_BOTH, "tier"),
     "agreement": _Known(_GENERATE, "samples", 5, (2, 64)),
@@ -96,61 +108,80 @@ def _parameter(name: str, known: _Known, given: str) -> float:
     if known.allowed is None:
         raise InputError(f"the signal {name!r} takes no parameter", hint="leave out what stands behind the colon")
     low, high = known.allowed
-    whole = known.needs != "answer"
     try:
-        value = float(int(given)) if whole else float(given)
+        value = float(int(given)) if known.whole else float(given)
     except ValueError:
         value = math.nan
     if not low <= value <= high:
-        kind = "a whole number" if whole else "a number"
+        kind = "a whole number" if known.whole else "a number"
         raise InputError(f"the parameter of {name!r} is {given!r}", hint=f"{kind} from {low:g} to {high:g}")
     return value
 
 
 def free_signals(kind: Capability, question: QuestionKind = "choice") -> tuple[str, ...]:
-    """Names of the signals that an answer brings along, so that a recorder can keep them all."""
-    names = [name for name, known in KNOWN.items() if kind in known.of and known.needs in ("answer", "tier")]
+    """Names of the signals that an answer brings along, so that a recorder can keep them all: but for that of a prefix,
+    which says less than the whole, and is for rules that name it."""
+    free = [name for name, known in KNOWN.items() if kind in known.of and known.needs in ("answer", "tier")]
+    names = [name for name in free if name != PREFIX]
     return tuple(name for name in names if name != "concentration" or question == "score")
 
 
-def decision_signals(
+def decision_table(
     specs: Sequence[SignalSpec], decisions: Sequence[Decision | None], question: Question
 ) -> dict[str, Floats]:
-    """Name -> values (n,) for those `specs` that need nothing but the decision; NaN where there is none."""
-    width = len(question.options)
-    rows = [(math.nan,) * width if decision is None else decision.logprobs for decision in decisions]
-    probabilities: Floats = np.exp(log_normalise(np.array(rows, dtype=np.float64).reshape(-1, width)))
-    found: dict[str, Floats] = {}
+    """Name -> values (n,), as `decision_signals` gives them one by one."""
+    rows = [decision_signals(specs, decision, question) for decision in decisions]
+    names = decision_signals(specs, None, question)
+    return {name: np.array([row[name] for row in rows], dtype=np.float64) for name in names}
+
+
+def decision_signals(specs: Sequence[SignalSpec], decision: Decision | None, question: Question) -> dict[str, float]:
+    """Name -> value for those `specs` that need nothing but the decision; NaN where there is none.
+
+    Plain floats: a router asks for one answer at a time, where an array costs more than what it holds.
+    """
+    chances = (math.nan,) if decision is None else decision.probabilities
+    mass = None if decision is None else decision.label_mass
+    found: dict[str, float] = {}
     for spec in specs:
-        if spec.base in SIGNALS:
-            found[spec.name] = SIGNALS[spec.base](probabilities)
-        elif spec.base == "label_mass":
-            found[spec.name] = _label_mass(decisions)
-        elif spec.base == "concentration":
-            found[spec.name] = concentration(probabilities) if question.kind == "score" else _unknown(len(rows))
+        if spec.base == "label_mass":
+            found[spec.name] = math.nan if mass is None else min(mass, 1.0)
+        elif (signal := _OF_CHANCES.get(spec.base)) is not None:
+            unknown = math.isnan(chances[0]) or (spec.base == "concentration" and question.kind != "score")
+            found[spec.name] = math.nan if unknown else signal(chances)
     return found
 
 
-def concentration(probabilities: Floats) -> Floats:
-    """1 - standard deviation over equally spaced levels / the largest possible, of a score question (n, k).
+def margin(chances: Sequence[float]) -> float:
+    """Lead of the most probable option over the second."""
+    *_, second, first = sorted(chances)
+    return first - second
+
+
+def certainty(chances: Sequence[float]) -> float:
+    """1 - entropy / ln k: 0 for a uniform distribution, 1 for a sure one."""
+    entropy = -sum(chance * math.log(chance) for chance in chances if chance > 0)
+    return min(max(1.0 - entropy / math.log(len(chances)), 0.0), 1.0)
+
+
+def concentration(chances: Sequence[float]) -> float:
+    """1 - standard deviation over equally spaced levels / the largest possible, of a score question.
 
     Unlike the top probability it knows that neighbouring levels nearly agree: 0 where half the mass lies on either
     end of the scale, 1 where all of it lies on one level.
     """
-    levels = np.linspace(-1.0, 1.0, probabilities.shape[1])
-    mean = probabilities @ levels
-    variance = np.maximum(probabilities @ levels**2 - mean**2, 0.0)
-    result: Floats = np.clip(1.0 - np.sqrt(variance), 0.0, 1.0)
-    return result
+    step = 2.0 / (len(chances) - 1)
+    mean = sum(chance * (level * step - 1.0) for level, chance in enumerate(chances))
+    variance = sum(chance * (level * step - 1.0 - mean) ** 2 for level, chance in enumerate(chances))
+    return min(max(1.0 - math.sqrt(variance), 0.0), 1.0)
 
 
-def _label_mass(decisions: Sequence[Decision | None]) -> Floats:
-    known = (math.nan if one is None or one.label_mass is None else min(one.label_mass, 1.0) for one in decisions)
-    return np.fromiter(known, dtype=np.float64, count=len(decisions))
-
-
-def _unknown(rows: int) -> Floats:
-    return np.full(rows, np.nan)
+_OF_CHANCES: Final[Mapping[str, Callable[[Sequence[float]], float]]] = {
+    "top_probability": max,
+    "margin": margin,
+    "certainty": certainty,
+    "concentration": concentration,
+}
 
 
 def text_signals(
@@ -173,18 +204,39 @@ def _token_quantile(spec: SignalSpec, completion: Completion | None, request: Ge
     """Gupta et al. 2024 (arXiv 2404.10136): a low quantile defers better than the mean, which long answers dilute."""
     if completion is None or not completion.samples or not (deciles := completion.samples[0].deciles):
         return math.nan
-    places = np.linspace(0.0, 1.0, len(deciles))
-    return math.exp(min(float(np.interp(spec.parameter, places, deciles)), 0.0))
+    return quantile_of(spec.parameter, deciles)
+
+
+def quantile_of(share: float, deciles: Sequence[float]) -> float:
+    """exp of the quantile `share` of log-probabilities, from evenly spaced ones of their quantiles."""
+    place = share * (len(deciles) - 1)
+    low = int(place)
+    part, below = place - low, deciles[low]
+    value = below + part * (deciles[low + 1] - below) if part else below
+    return math.exp(min(value, 0.0))
+
+
+def _prefix_probability(spec: SignalSpec, completion: Completion | None, request: GenerateRequest) -> float:
+    if completion is None or not completion.samples or not (head := completion.samples[0].head):
+        return math.nan
+    return prefix_probability(spec.count, head)
+
+
+def prefix_probability(count: int, logprobs: Sequence[float]) -> float:
+    """exp of the mean of the first `count` log-probabilities, of all where there are fewer (but at least one)."""
+    first = logprobs[:count]
+    return math.exp(min(sum(first) / len(first), 0.0))
 
 
 def _valid(spec: SignalSpec, completion: Completion | None, request: GenerateRequest) -> float:
     if completion is None or not completion.samples:
         return math.nan
-    return float(all(is_valid(sample.text, request.schema) for sample in completion.samples))
+    return float(all(is_valid_reply(sample, request) for sample in completion.samples))
 
 
 _TEXT: Final[Mapping[str, Callable[[SignalSpec, Completion | None, GenerateRequest], float]]] = {
     "sequence_probability": _sequence_probability,
     "token_quantile": _token_quantile,
+    PREFIX: _prefix_probability,
     "valid": _valid,
 }

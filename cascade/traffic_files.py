@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import AwareDatetime, BaseModel, Field, TypeAdapter, ValidationError
 
+from cascade.rotating import files_in
 from cascade.traffic import Request, ServedAnswer, TierAnswer, TrafficRecord
 from curator.engines.base import EngineIdentity
-from curator.errors import SourceError
 from curator.types import Completion, DecideRequest, Decision, Decisions, GenerateRequest, Readout, Sample, Usage
 
 SUFFIX: Final = ".traffic.parquet"
@@ -92,22 +92,11 @@ def read_traffic(path: str | Path) -> Iterator[TrafficRow]:
 
     Raises: SourceError if there is nothing to read at `path`.
     """
-    for file in traffic_files(Path(path)):
+    for file in files_in(Path(path), SUFFIX, "traffic"):
         try:
             yield from _records(file)
         except (OSError, pa.ArrowException) as error:
             yield TrafficRow(str(file), 0, None, "traffic.unreadable_file", str(error)[:_EXCERPT])
-
-
-def traffic_files(path: Path) -> list[Path]:
-    """The files that `path` stands for. Raises: SourceError if there are none."""
-    if path.is_file():
-        return [path]
-    found = sorted(path.glob(f"*{SUFFIX}"))
-    if not found:
-        what = f"holds no file named *{SUFFIX}" if path.is_dir() else "does not exist"
-        raise SourceError(f"{path} {what}", hint="name a traffic file, or the folder that holds them")
-    return found
 
 
 def _records(file: Path) -> Iterator[TrafficRow]:

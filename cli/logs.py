@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, TextIO
 
 from curator.errors import ConfigError
 
 if TYPE_CHECKING:
+    from opentelemetry.sdk.metrics.export import MetricReader
     from opentelemetry.sdk.resources import Resource
     from rich.console import Console
 
@@ -57,17 +59,20 @@ def logging_to(console: Console, *, verbose: int = 0, quiet: bool = False) -> It
 
 
 @contextlib.contextmanager
-def telemetry() -> Iterator[None]:
-    """Export spans and metrics for the duration of a command, if `OTEL_*` variables ask for it.
+def telemetry(*, scraped: bool = False) -> Iterator[None]:
+    """Export spans and metrics for the duration of a command, if `OTEL_*` variables ask for it. With `scraped`, metrics
+    are also kept for `scraper`, where the `serve` extra is installed.
 
     Nothing is exported otherwise. Raises: ConfigError for an exporter that is not installed.
     """
-    from cli.config import telemetry_exporters
+    from cli.config import Exporters, telemetry_exporters
 
     exporters = telemetry_exporters()
-    if exporters is None:
+    readers = _scraped() if scraped else []
+    if exporters is None and not readers:
         yield
         return
+    exporters = exporters or Exporters((), (), "goldless")
     try:
         from opentelemetry.sdk.resources import Resource
     except ImportError:
@@ -75,8 +80,25 @@ def telemetry() -> Iterator[None]:
         yield
         return
     resource = Resource.create({"service.name": exporters.service} if exporters.service else {})
-    with _tracing(exporters.traces, resource), _metrics(exporters.metrics, resource):
+    with _tracing(exporters.traces, resource), _metrics(exporters.metrics, resource, readers):
         yield
+
+
+def scraper() -> Callable[[], bytes] | None:
+    """What renders the metrics as Prometheus reads them; None where `telemetry(scraped=True)` could not keep them."""
+    if find_spec("opentelemetry.exporter") is None or find_spec("opentelemetry.exporter.prometheus") is None:
+        return None
+    from prometheus_client import generate_latest
+
+    return generate_latest
+
+
+def _scraped() -> list[MetricReader]:
+    try:
+        from opentelemetry.exporter.prometheus import PrometheusMetricReader
+    except ImportError:
+        return []
+    return [PrometheusMetricReader(disable_target_info=True, scope_info_enabled=False)]
 
 
 @contextlib.contextmanager
@@ -99,16 +121,16 @@ def _tracing(names: tuple[str, ...], resource: Resource) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _metrics(names: tuple[str, ...], resource: Resource) -> Iterator[None]:
+def _metrics(names: tuple[str, ...], resource: Resource, also: Sequence[MetricReader]) -> Iterator[None]:
     from opentelemetry import metrics
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 
-    if not names:
+    if not names and not also:
         yield
         return
     readers = [PeriodicExportingMetricReader(_exporter("metrics", name).load()(**_stream(name))) for name in names]
-    provider = MeterProvider(readers, resource=resource, shutdown_on_exit=False)
+    provider = MeterProvider([*readers, *also], resource=resource, shutdown_on_exit=False)
     metrics.set_meter_provider(provider)
     try:
         yield

@@ -26,6 +26,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "plot": ("matplotlib",),
     "otel": ("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http"),
     "schema": ("jsonschema",),
+    "serve": ("aiohttp", "uvloop", "opentelemetry-sdk", "opentelemetry-exporter-prometheus"),
 }
 """Extra -> distributions that it brings; a test holds this to pyproject.toml."""
 PURPOSE: Mapping[str, str] = {
@@ -42,6 +43,7 @@ PURPOSE: Mapping[str, str] = {
     "plot": "pictures of replayed curves",
     "otel": "export of spans and metrics",
     "schema": "a cascade's generated answers held to their JSON schema",
+    "serve": "a fast event loop and metrics for `goldless serve`",
 }
 CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 

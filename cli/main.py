@@ -6,7 +6,25 @@ from typing import Annotated
 
 import typer
 
-from cli import audit, certify, curate, data, demo, doctor, evaluate, improve, models, project, replay, show, train, w2s
+from cli import (
+    audit,
+    bill,
+    certify,
+    curate,
+    data,
+    demo,
+    doctor,
+    evaluate,
+    improve,
+    keys,
+    models,
+    project,
+    replay,
+    serve,
+    show,
+    train,
+    w2s,
+)
 from cli.failures import EXIT_HELP, version
 from cli.output import survive_any_terminal
 
@@ -35,11 +53,31 @@ ORDER = (
     "w2s",
     "certify",
     "replay",
+    "serve",
+    "bill",
     "doctor",
     "demo",
 )
 """The commands as help lists them: in the order in which a person needs them."""
-for group in (project, data, curate, improve, show, audit, evaluate, train, w2s, certify, replay, models, doctor, demo):
+for group in (
+    project,
+    data,
+    curate,
+    improve,
+    show,
+    audit,
+    evaluate,
+    train,
+    w2s,
+    certify,
+    replay,
+    serve,
+    keys,
+    bill,
+    models,
+    doctor,
+    demo,
+):
     group.register(app)
 app.registered_commands.sort(key=lambda found: ORDER.index(found.name or ""))
 

@@ -112,27 +112,34 @@ class Session:
 
 
 def command(
-    app: typer.Typer, name: str, *, shared: tuple[str, ...] = ("config", "store", "json"), example: str = ""
+    app: typer.Typer,
+    name: str,
+    *,
+    shared: tuple[str, ...] = ("config", "store", "json"),
+    example: str = "",
+    scraped: bool = False,
 ) -> Callable[[Callable[Concatenate[Session, P], None]], Callable[Concatenate[Session, P], None]]:
     """Register a function of `Session` and its own options as a command, with the shared options,
-    the error handler and the logging around it."""
+    the error handler and the logging around it. `scraped`: it keeps its metrics for whoever asks."""
 
     def register(function: Callable[Concatenate[Session, P], None]) -> Callable[Concatenate[Session, P], None]:
         names = (*shared, *ALWAYS)
         # Examples keep their line breaks: \b is typer's mark for a paragraph that is not re-wrapped.
         epilog = "\n\n".join([*(f"$ {line}" for line in example.splitlines()), EXIT_HELP])
-        app.command(name, epilog=epilog)(_with_options(function, names))
+        app.command(name, epilog=epilog)(_with_options(function, names, scraped))
         return function
 
     return register
 
 
-def _with_options(function: Callable[Concatenate[Session, P], None], names: tuple[str, ...]) -> Callable[..., None]:
+def _with_options(
+    function: Callable[Concatenate[Session, P], None], names: tuple[str, ...], scraped: bool
+) -> Callable[..., None]:
     @functools.wraps(function)
     def run(**values: object) -> None:
         flags = Flags(**{name: values.pop(name) for name in names})  # type: ignore[typeddict-item]
         own: Callable[..., None] = function
-        invoke(functools.partial(own, **values), **flags)
+        invoke(functools.partial(own, **values), scraped=scraped, **flags)
 
     own_parameters = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
     added = [
@@ -145,7 +152,7 @@ def _with_options(function: Callable[Concatenate[Session, P], None], names: tupl
     return run
 
 
-def invoke(function: Callable[[Session], None], **flags: Unpack[Flags]) -> None:
+def invoke(function: Callable[[Session], None], *, scraped: bool = False, **flags: Unpack[Flags]) -> None:
     """Run a command's function; leave with its exit code.
 
     Raises: typer.Exit
@@ -156,15 +163,15 @@ def invoke(function: Callable[[Session], None], **flags: Unpack[Flags]) -> None:
     debug = flags.get("debug", False)
     session = Session(flags.get("config", CONFIG_FILE), flags.get("store"), debug, out)
     with logging_to(out.stderr, verbose=flags.get("verbose", 0), quiet=out.quiet):
-        _guarded(function, session)
+        _guarded(function, session, scraped)
 
 
-def _guarded(function: Callable[[Session], None], session: Session) -> None:
+def _guarded(function: Callable[[Session], None], session: Session, scraped: bool) -> None:
     """The error handler of all commands. Raises: typer.Exit"""
     from cli.logs import telemetry
 
     try:
-        with telemetry():
+        with telemetry(scraped=scraped):
             function(session)
         session.out.flush()
     except typer.Exit:

@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from cascade.gateway.settings import ServeSettings
 from cli.cascade_settings import CascadeSettings
 from cli.tables import EngineSettings as EngineSettings
 from cli.tables import Table as Table
@@ -242,3 +243,4 @@ class Settings(Table):
     select: SelectSettings = SelectSettings()
     budget: BudgetSettings = BudgetSettings()
     cascade: CascadeSettings = CascadeSettings()
+    serve: ServeSettings = ServeSettings()

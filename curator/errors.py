@@ -14,7 +14,13 @@
     │   ├── RequestRejectedError   other 4xx: the server says that the request is wrong
     │   ├── RateLimitError         429                                     (retryable)
     │   ├── ServerError            5xx, dropped or half-sent responses     (retryable)
-    │   └── EngineTimeoutError     no answer in time                       (retryable)
+    │   ├── EngineTimeoutError     no answer in time                       (retryable)
+    │   │   └── DeadlineError      the request's own time is over
+    │   └── CircuitOpenError       not asked: it failed too often of late  (retryable)
+    ├── OverloadedError            no room for the request now             (retryable)
+    ├── AccessError                who asks may not
+    │   ├── KeyRejectedError       no API key, or none that is good
+    │   └── NotAllowedError        a good key that may not do this
     ├── BudgetExceededError        a cap on calls, tokens or money was reached
     ├── TrainingError              a training that cannot go on (the loss is no number, out of memory)
     ├── WeightsError               weights that cannot be found, or whose sha256 is wrong
@@ -32,9 +38,13 @@ from __future__ import annotations
 
 
 class GoldlessError(Exception):
-    """Base of all errors raised on purpose. Printed without a traceback by the CLI."""
+    """Base of all errors raised on purpose. Printed without a traceback by the CLI.
+
+    `gist` says what happened without a word that a user or a model wrote, where `message` may quote them; a server's
+    log has it in place of the message (`cascade.gateway.redaction`)."""
 
     retryable: bool = False
+    gist: str = ""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
@@ -117,6 +127,54 @@ class ServerError(RetryableEngineError):
 
 class EngineTimeoutError(RetryableEngineError):
     """No answer in time."""
+
+
+class DeadlineError(EngineTimeoutError):
+    """The request's own time is over. `sent` says whether the model had been asked by then.
+
+    It says little about the model: a caller may have set a time that nobody could keep.
+    """
+
+    retryable = False
+
+    def __init__(self, message: str, *, sent: bool, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.sent = sent
+
+
+class CircuitOpenError(EngineError):
+    """The model was not asked, as it failed too often of late. It is tried again in `retry_after` seconds.
+
+    No `RetryableEngineError`: who waits for it holds up a request that another tier could answer.
+    """
+
+    retryable = True
+
+    def __init__(self, message: str, *, retry_after: float, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after = retry_after
+
+
+class OverloadedError(GoldlessError):
+    """There is no room for the request now. Ask again in `retry_after` seconds."""
+
+    retryable = True
+
+    def __init__(self, message: str, *, retry_after: float, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after = retry_after
+
+
+class AccessError(GoldlessError):
+    """Who asks this server may not."""
+
+
+class KeyRejectedError(AccessError):
+    """No API key was sent, or one that is unknown, disabled or expired."""
+
+
+class NotAllowedError(AccessError):
+    """The API key is good, but may not do this."""
 
 
 class BudgetExceededError(GoldlessError):

@@ -73,11 +73,8 @@ class Option:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A typed question about a state.
-
-    A `predicate` has the two options (true, false) in this order; a `choice` two or more
-    unordered ones; a `score` ordered ones, lowest first.
-    """
+    """A typed question about a state. A `predicate` has the two options (true, false) in this order; a `choice` two or
+    more unordered ones; a `score` ordered ones, lowest first."""
 
     name: str
     kind: QuestionKind
@@ -176,23 +173,16 @@ class Usage:
     calls: int = 1
 
     def __add__(self, other: Usage) -> Usage:
-        return Usage(
-            self.input_tokens + other.input_tokens,
-            self.output_tokens + other.output_tokens,
-            self.cached_tokens + other.cached_tokens,
-            self.calls + other.calls,
-        )
+        tokens = self.input_tokens + other.input_tokens, self.output_tokens + other.output_tokens
+        return Usage(*tokens, self.cached_tokens + other.cached_tokens, self.calls + other.calls)
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The answer to one question.
-
-    `logprobs[i]` is the model's own log-probability of option i, in the question's option order,
-    over the whole vocabulary where the engine can see it (then `label_mass`, the probability that
-    all options got together, is below 1), else over the options alone (`label_mass` is None).
-    `served_by` names the tier that answered, where a cascade did.
-    """
+    """The answer to one question. `logprobs[i]` is the model's own log-probability of option i, in the question's
+    option order, over the whole vocabulary where the engine can see it (then `label_mass`, the probability that all
+    options got together, is below 1), else over the options alone (`label_mass` is None). `served_by` names the tier
+    that answered, where a cascade did."""
 
     logprobs: tuple[float, ...]
     label_mass: float | None
@@ -210,7 +200,7 @@ class Decision:
     @property
     def top(self) -> int:
         """Index of the most probable option (the first of equals)."""
-        return max(range(len(self.logprobs)), key=self.logprobs.__getitem__)
+        return self.logprobs.index(max(self.logprobs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,9 +215,10 @@ class Decisions:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One generated text. `logprob` is the mean log-probability of its tokens, where known, and `deciles`
-    their 0th, 10th, ... 100th percentile (11 numbers, however long the text), empty where unknown. `tool_calls` and
-    `tokens` (the content of `logprobs`) are as the chat completions API has them, where a `ChatRequest` asked."""
+    """One generated text. `logprob` is the mean log-probability of its tokens, where known, `deciles` their 0th, 10th,
+    ... 100th percentile (11 numbers, however long the text) and `head` those of the first tokens (at most 32), empty
+    where unknown. `tool_calls` and `tokens` (the content of `logprobs`) are as the chat completions API has them, where
+    a `ChatRequest` asked. `finish_reason` is the API's, or `refusal` where the model declined: then `text` says how."""
 
     text: str
     finish_reason: str = "stop"
@@ -235,13 +226,16 @@ class Sample:
     deciles: tuple[float, ...] = ()
     tool_calls: tuple[JsonObject, ...] = ()
     tokens: tuple[JsonObject, ...] = ()
+    head: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Delta:
     """The next piece of sample number `index` of a streamed completion. `logprobs` are those of its tokens, where
     known; `tool_calls` and `tokens` are fragments as the chat completions API streams them. A sample's last piece has
-    its `finish_reason`; the completion's last has the `usage` of it all."""
+    its `finish_reason`; one that ends in `refusal` has the whole refusal as its text. `usage` is that of the completion
+    so far, where the engine tells; the last piece has that of it all, and the `cost` where it is known. `whole` is the
+    sample itself, where it comes in one piece."""
 
     index: int = 0
     text: str = ""
@@ -250,6 +244,8 @@ class Delta:
     tokens: tuple[JsonObject, ...] = ()
     finish_reason: str | None = None
     usage: Usage | None = None
+    cost: float | None = None
+    whole: Sample | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,15 @@ from cli.settings import Settings
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SERVER = "http://localhost:8000/v1"
-NOT_RUN = {"README.md": 1, "benchmarks.md": 19, "cli.md": 1, "engines.md": 1, "methods.md": 1, "training.md": 1}
+NOT_RUN = {
+    "README.md": 1,
+    "benchmarks.md": 20,
+    "cli.md": 1,
+    "engines.md": 1,
+    "gateway.md": 2,
+    "methods.md": 1,
+    "training.md": 1,
+}
 """Page -> how many of its blocks are not run. Raise a number only with a reason in the page."""
 _FENCE = re.compile(r"^```(\w*)\s*$")
 _FILE = re.compile(r"^# ([\w./-]+\.(?:py|toml))$")

@@ -14,6 +14,7 @@ from curator import telemetry
 
 PROGRAM = """
 import asyncio, json, sys
+from contextlib import aclosing
 from opentelemetry import metrics, trace
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -21,11 +22,12 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from benchmarks.mock_server import MockServer
+from benchmarks.mock_stream import StreamServer, chunks
 from curator import telemetry
 from curator.engines.http import HTTPEngine
-from curator.engines.scripted import ScriptedEngine
+from curator.engines.scripted import ScriptedEngine, Streamed
 from curator.engines.wrappers import PricedEngine, TracingEngine, wrap
-from curator.errors import RefusalError
+from curator.errors import RefusalError, ServerError
 from curator.types import DecideRequest, GenerateRequest, Message, Option, Price, Question, Sampling
 
 assert not telemetry.recording()
@@ -55,8 +57,37 @@ async def main():
 
 port, parent = asyncio.run(main())
 found = json.loads(reader.get_metrics_data().to_json())
+before = list(spans.get_finished_spans())
+outside = []
+
+async def read(engine, count):
+    async with aclosing(engine.stream(chat)) as pieces:
+        for _ in range(count):
+            await anext(pieces)
+            outside.append(trace.get_current_span().is_recording())
+
+async def streams():
+    async with StreamServer(chunks("It is", " 42")) as server:
+        engine = wrap(HTTPEngine(server.url, "gpt"), price=Price(1.0, 2.0, "EUR"))
+        async with aclosing(engine.stream(GenerateRequest(chat.messages))) as pieces:
+            async for piece in pieces:
+                outside.append(trace.get_current_span().is_recording())
+        await engine.aclose()
+    local = TracingEngine(ScriptedEngine(generate=lambda asked: Streamed(["a", "b", ServerError("quotes secret")])))
+    await read(local, 1)
+    try:
+        await read(local, 3)
+    except ServerError:
+        pass
+    return server.headers[0].get("traceparent")
+
+parent_of_stream = asyncio.run(streams())
+after = [span for span in spans.get_finished_spans() if span not in before]
+later = json.loads(reader.get_metrics_data().to_json())
 print(json.dumps({"port": port, "parent": parent, "metrics": found["resource_metrics"][0]["scope_metrics"][0],
-                  "spans": [json.loads(span.to_json()) for span in spans.get_finished_spans()]}))
+                  "spans": [json.loads(span.to_json()) for span in before],
+                  "streams": [json.loads(span.to_json()) for span in after], "parent_of_stream": parent_of_stream,
+                  "outside": outside, "later": later["resource_metrics"][0]["scope_metrics"][0]["metrics"]}))
 """
 
 
@@ -129,6 +160,34 @@ def test_metrics_have_the_conventions_buckets(recorded):
     }
     assert kinds[("input", "gpt")] == 30
     assert kinds[("output", "gpt")] == 1
+
+
+def test_a_stream_is_one_span_until_its_end(recorded):
+    whole = recorded["streams"][0]
+    found = whole["attributes"]
+    assert (whole["name"], whole["kind"], found["gen_ai.request.stream"]) == ("chat gpt", "SpanKind.CLIENT", True)
+    assert found["gen_ai.response.finish_reasons"] == ["stop"]
+    assert (found["gen_ai.usage.input_tokens"], found["gen_ai.usage.output_tokens"]) == (7, 3)
+    assert found["gen_ai.usage.cost.amount"] == pytest.approx(13e-6)
+    assert found["gen_ai.response.time_to_first_chunk"] > 0
+    assert whole["context"]["span_id"][2:] in recorded["parent_of_stream"]
+    assert not any(recorded["outside"])
+
+
+def test_a_stream_that_is_closed_or_breaks_says_so(recorded):
+    closed, broken = recorded["streams"][1:]
+    assert (closed["attributes"]["error.type"], closed["status"]["status_code"]) == ("aborted", "UNSET")
+    assert broken["attributes"]["error.type"] == "ServerError"
+    assert broken["status"] == {"status_code": "ERROR", "description": "ServerError"}
+    assert "quotes" not in json.dumps(broken)
+
+
+def test_the_time_to_the_first_piece_is_a_metric_of_streams_only(recorded):
+    assert "gen_ai.client.operation.time_to_first_chunk" not in {m["name"] for m in recorded["metrics"]["metrics"]}
+    found = {metric["name"]: metric["data"]["data_points"] for metric in recorded["later"]}
+    assert sum(point["count"] for point in found["gen_ai.client.operation.time_to_first_chunk"]) == 3
+    kinds = {point["attributes"].get("error.type") for point in found["gen_ai.client.operation.duration"]}
+    assert kinds == {None, "RefusalError", "ServerError", "aborted"}
 
 
 def test_without_an_sdk_nothing_is_recorded_or_sent():

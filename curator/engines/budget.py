@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
-import orjson
-
 from curator.engines.base import Engine, render_messages
+from curator.engines.exchanges import BILLED
+from curator.engines.pieces import Tally, prompt_bytes, streamed
 from curator.engines.wire import Memo
 from curator.engines.wrapper import Request, Result, WrapperEngine
-from curator.errors import (
-    BudgetExceededError,
-    ConfigError,
-    EngineTimeoutError,
-    InvalidOutputError,
-    RefusalError,
-    ServerError,
-)
-from curator.types import Completion, DecideRequest, Decisions, GenerateRequest, Price, Usage
+from curator.errors import BudgetExceededError, ConfigError
+from curator.types import Completion, DecideRequest, Decisions, Delta, GenerateRequest, Price, Usage
 
 CHAT_TOKENS: Final = 64
 """Allowance per call for what a chat template adds to the text."""
-
-BILLED: Final = (EngineTimeoutError, ServerError, InvalidOutputError, RefusalError, asyncio.CancelledError)
-"""Failures after which the server may have read the prompt, and bill it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +115,6 @@ class BudgetEngine(WrapperEngine):
     def __init__(self, inner: Engine, budget: Budget | Account) -> None:
         super().__init__(inner)
         self.account = budget if isinstance(budget, Account) else Account(budget)
-        self._around_state = Memo(_around_state)
 
     async def around(self, call: Callable[[Request], Awaitable[Result]], request: Request) -> Result:
         calls, input_tokens, output_tokens = self.estimate(request)
@@ -141,15 +131,29 @@ class BudgetEngine(WrapperEngine):
             self.account.settle(need, actual)
         return result
 
+    async def stream(self, request: GenerateRequest) -> AsyncGenerator[Delta, None]:
+        """The reservation is held until the stream ends. One that breaks or is closed is booked as far as its pieces
+        tell, else with the estimated input and the tokens that came."""
+        calls, input_tokens, output_tokens = self.estimate(request)
+        need = self._spent(Usage(input_tokens, output_tokens, calls=calls))
+        await self.account.reserve(need)
+        actual, tally = Spent(calls=1), Tally()
+        try:
+            async with aclosing(streamed(self.inner, request)) as pieces:
+                async for piece in pieces:
+                    tally.add(piece)
+                    yield piece
+            actual = self._booked(Completion((), tally.usage or Usage(), tally.cost), input_tokens, need)
+        except (*BILLED, GeneratorExit):
+            actual = self._spent(tally.taken(input_tokens)[0])
+            raise
+        finally:
+            self.account.settle(need, actual)
+
     def estimate(self, request: DecideRequest | GenerateRequest) -> tuple[int, int, int]:
         """Upper bounds: calls, input tokens, output tokens."""
-        if isinstance(request, DecideRequest):
-            questions = len(request.questions)
-            constant, output = self._around_state(request)
-            return questions, constant + questions * len(request.state.encode()), output
-        schema = len(orjson.dumps(request.schema)) if request.schema else 0
-        said = sum(len(message.content.encode()) for message in request.messages)
-        return 1, said + schema + CHAT_TOKENS, request.n * request.sampling.max_tokens
+        bound = upper_bound(request)
+        return bound.calls, bound.input_tokens, bound.output_tokens
 
     def _booked(self, result: Decisions | Completion, input_tokens: int, need: Spent) -> Spent:
         usage = result.usage
@@ -164,6 +168,15 @@ class BudgetEngine(WrapperEngine):
         return Spent(usage.calls, tokens, price.cost(usage) if price else 0.0)
 
 
+def upper_bound(request: DecideRequest | GenerateRequest) -> Usage:
+    """The most that a request can take: a byte-level tokenizer makes at most one token per byte."""
+    if isinstance(request, DecideRequest):
+        questions = len(request.questions)
+        constant, output = _constant(request)
+        return Usage(constant + questions * len(request.state.encode()), output, calls=questions)
+    return Usage(prompt_bytes(request) + CHAT_TOKENS, request.n * request.sampling.max_tokens)
+
+
 def _around_state(request: DecideRequest) -> tuple[int, int]:
     """Bytes that all questions together put around the state, and the most tokens of their answers."""
     blank = DecideRequest("", request.questions, request.template, request.demonstrations)
@@ -173,3 +186,6 @@ def _around_state(request: DecideRequest) -> tuple[int, int]:
         constant += CHAT_TOKENS + sum(len(message.content.encode()) for message in messages)
         output += 24 + 2 * max(len(label.encode()) for label in question.labels)
     return constant, output
+
+
+_constant: Final = Memo(_around_state)

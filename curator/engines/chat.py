@@ -38,18 +38,23 @@ LETTERS: Final = "Answer with the letter of one option only."
 
 class ChatBody(TypedDict, total=False):
     choices: list[ChatChoice]
-    usage: UsageBody
+    usage: UsageBody | None
 
 
 class ChatChoice(TypedDict, total=False):
+    index: int
     message: ChatMessage
+    delta: ChatMessage
     logprobs: ChatLogprobs | None
     finish_reason: str | None
 
 
 class ChatMessage(TypedDict, total=False):
+    """A whole message, or in a stream (`delta`) its next piece."""
+
     content: str | None
     refusal: str | None
+    tool_calls: list[JsonObject] | None
 
 
 class ChatLogprobs(TypedDict, total=False):

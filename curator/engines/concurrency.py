@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 
 from curator.engines.base import Engine
+from curator.engines.pieces import streamed
 from curator.engines.wrapper import Request, Result, WrapperEngine
 from curator.errors import ConfigError, EngineTimeoutError, RateLimitError
+from curator.types import Delta, GenerateRequest
 
 
 class ConcurrencyEngine(WrapperEngine):
@@ -36,21 +39,40 @@ class ConcurrencyEngine(WrapperEngine):
         return self.limit
 
     async def around(self, call: Callable[[Request], Awaitable[Result]], request: Request) -> Result:
-        if self._busy < int(self.width) and not self._waiting:
-            self._busy += 1
-        else:
-            await self._turn()
+        await self._enter()
         try:
             return await call(request)
         except (RateLimitError, EngineTimeoutError):
             self._congested += 1
             raise
         finally:
-            self._busy -= 1
-            self._answered += 1
-            if self._answered >= self.width:
-                self._adapt()
-            self._admit()
+            self._leave()
+
+    async def stream(self, request: GenerateRequest) -> AsyncGenerator[Delta, None]:
+        """The slot is held until the stream ends."""
+        await self._enter()
+        try:
+            async with aclosing(streamed(self.inner, request)) as pieces:
+                async for piece in pieces:
+                    yield piece
+        except (RateLimitError, EngineTimeoutError):
+            self._congested += 1
+            raise
+        finally:
+            self._leave()
+
+    async def _enter(self) -> None:
+        if self._busy < int(self.width) and not self._waiting:
+            self._busy += 1
+        else:
+            await self._turn()
+
+    def _leave(self) -> None:
+        self._busy -= 1
+        self._answered += 1
+        if self._answered >= self.width:
+            self._adapt()
+        self._admit()
 
     async def _turn(self) -> None:
         """Wait in line. Who gives up after having been admitted lets the next one in."""

@@ -8,11 +8,22 @@ Sources: openai-python 3.54 `types/decision.py`, `types/decision_create_params.p
 
 from __future__ import annotations
 
-from typing import Final, TypedDict, cast
+from typing import Final, cast
 
 import orjson
 
 from curator.engines.base import Preview
+from curator.engines.shapes import (
+    MAX_CHOICES,
+    MAX_QUESTIONS,
+    DecisionsAnswer,
+    DecisionsBody,
+    Diagnostics,
+    SystemOneAnswer,
+    SystemOneBody,
+    decisions_question,
+    systemone_question,
+)
 from curator.engines.wire import (
     MARK,
     SHAPE_ERRORS,
@@ -20,7 +31,6 @@ from curator.engines.wire import (
     Frame,
     Memo,
     Server,
-    UsageBody,
     from_probabilities,
     unreadable,
     usage_of,
@@ -58,8 +68,9 @@ class DecisionsDialect:
         return {"model": self._server.model, "input": state, "questions": list(questions), **self._server.extra}
 
     def fits(self, request: DecideRequest) -> bool:
-        """OpenAI's limits: 400 questions, 255 choices."""
-        return len(request.questions) <= 400 and all(len(q.options) <= 255 for q in request.questions)
+        """OpenAI's limits."""
+        short = all(len(q.options) <= MAX_CHOICES for q in request.questions)
+        return short and len(request.questions) <= MAX_QUESTIONS
 
     async def probe(self) -> Usage | None:
         try:
@@ -112,74 +123,11 @@ class SystemOneDialect(DecisionsDialect):
         return Answered(tuple(answers), usage_of(body.get("usage")))
 
 
-class DecisionsBody(TypedDict, total=False):
-    answers: list[DecisionsAnswer]
-    usage: UsageBody
-
-
-class DecisionsAnswer(TypedDict, total=False):
-    type: str
-    probability: float
-    probabilities: list[DecisionsProbability]
-
-
-class DecisionsProbability(TypedDict, total=False):
-    value: str | bool | int
-    label: str
-    probability: float
-
-
-class SystemOneBody(TypedDict, total=False):
-    answers: dict[str, SystemOneAnswer]
-    diagnostics: dict[str, Diagnostics]
-    usage: UsageBody
-
-
-class SystemOneAnswer(TypedDict, total=False):
-    type: str
-    noul: float
-    probabilities: dict[str, float]
-
-
-class Diagnostics(TypedDict, total=False):
-    label_mass: float
-
-
 def instructions(question: Question, request: DecideRequest) -> str:
     """The question's instructions, with the demonstrations that answer it as worked examples."""
     shown = [(d.state, d.answers[question.name]) for d in request.demonstrations if question.name in d.answers]
     examples = "".join(f"\n\nInput: {state}\nAnswer: {answer}" for state, answer in shown)
     return f"{question.instructions}\n\nExamples:{examples}" if examples else question.instructions
-
-
-def decisions_question(question: Question, text: str) -> JsonObject:
-    """A question in OpenAI's shape. A predicate has no place for descriptions but its instructions."""
-    asked: JsonObject = {"type": question.kind, "name": question.name, "instructions": text}
-    if question.kind == "predicate":
-        meanings = zip(("True", "False"), question.options, strict=True)
-        told = "".join(f"\n{word} means: {o.description}" for word, o in meanings if o.description)
-        return {**asked, "instructions": text + told}
-    key, name = ("choices", "value") if question.kind == "choice" else ("levels", "label")
-    options: list[JsonObject] = [
-        {name: o.label, "description": o.description} if o.description else {name: o.label} for o in question.options
-    ]
-    return {**asked, key: list(options)}
-
-
-def systemone_question(question: Question, text: str) -> JsonObject:
-    """A question in the System One shape; a predicate is called `noul` there."""
-    if question.kind == "score":
-        levels = [f"{o.label}: {o.description}" if o.description else o.label for o in question.options]
-        return {"type": "score", "instructions": text, "criteria": list(levels)}
-    if question.kind == "choice":
-        return {
-            "type": "choice",
-            "instructions": text,
-            "criteria": {o.label: o.description or None for o in question.options},
-        }
-    told = {word: o.description for word, o in zip(("true", "false"), question.options, strict=True) if o.description}
-    asked: JsonObject = {"type": "noul", "instructions": text}
-    return {**asked, "criteria": dict(told)} if told else asked
 
 
 def read_decision(question: Question, answer: DecisionsAnswer) -> Decision | None:

@@ -20,7 +20,7 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypedDict, Unpack, get_args
 
@@ -29,12 +29,13 @@ import orjson
 from curator.engines.base import EngineIdentity, Preview
 from curator.engines.chat import ChatDialect, StructuredDialect
 from curator.engines.dialects import DecisionsDialect, SystemOneDialect
+from curator.engines.exchanges import purpose
 from curator.engines.generation import Generator
 from curator.engines.tokens import TokensDialect
 from curator.engines.transport import Transport
 from curator.engines.wire import Dialect, Server
 from curator.errors import ConfigError, RequestRejectedError
-from curator.types import Capability, Completion, DecideRequest, Decisions, GenerateRequest, JsonObject, Usage
+from curator.types import Capability, Completion, DecideRequest, Decisions, Delta, GenerateRequest, JsonObject, Usage
 
 DialectName = Literal["auto", "decisions", "systemone", "chat", "structured"]
 
@@ -53,8 +54,9 @@ log = logging.getLogger(__name__)
 class HTTPSettings:
     """How a server is talked to.
 
-    `timeout` is seconds per exchange, `concurrency` the most connections, `headers` and `extra` go
-    into every request's headers and body (`extra={"service_tier": "flex"}`).
+    `timeout` is seconds per exchange (of a stream: to the first piece, and between pieces), `concurrency`
+    the most connections, `headers` and `extra` go into every request's headers and body
+    (`extra={"service_tier": "flex"}`).
     """
 
     api_key: str | None = None
@@ -137,10 +139,18 @@ class HTTPEngine:
         return Decisions(answered.answers, usage, None, time.perf_counter() - start)
 
     async def generate(self, request: GenerateRequest) -> Completion:
-        """`request.n` texts. Raises: RefusalError; EngineError's kin."""
+        """`request.n` texts. Raises: RefusalError, but for a `ChatRequest`, which gets the refusal as its text;
+        EngineError's kin."""
         start = time.perf_counter()
         samples, usage = await self._generator.generate(request)
         return Completion(samples, usage, None, time.perf_counter() - start)
+
+    def stream(self, request: GenerateRequest) -> AsyncGenerator[Delta, None]:
+        """The same in pieces. `timeout` is for the first one, and then for each pause between two.
+
+        Raises: EngineError's kin, ServerError for a stream that ends before its samples do.
+        """
+        return self._generator.stream(request)
 
     async def preview(self, request: DecideRequest) -> tuple[Preview, ...]:
         """The JSON that would be sent (with `tokens`: the rendered prompt). Asks the server what it
@@ -171,7 +181,8 @@ class HTTPEngine:
         async with self._lock:
             if (known := self._spoken.get(dialect.name)) is not None:
                 return known
-            usage = await dialect.probe()
+            with purpose("probe"):
+                usage = await dialect.probe()
             self._spoken[dialect.name] = usage is not None
             self._owed += usage or Usage(calls=0)
             log.log(

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from curator.engines.adapters import check_adapter
 from curator.engines.base import EngineIdentity, Preview
+from curator.engines.chat_fields import refuse_unheard
 from curator.engines.prompt import Prompt, Prompter, readout
 from curator.engines.readout import Tokens, read, together
 from curator.engines.weights import Weights, fingerprint
@@ -40,8 +41,14 @@ class NextToken:
 class LocalEngine(ABC):
     """Decides with next-token log-probabilities; a subclass runs the model.
 
-    Nothing is loaded before it is needed: the tokenizer for `preview`, the model for the first request.
+    Nothing is loaded before it is needed: the tokenizer for `preview`, the model for the first request. A model here
+    reads and writes text: of a chat request it heeds the turns, the sampling and the schema, and of the other fields
+    those in `heard`; harmless ones are passed over (`curator.engines.chat_fields`), the rest is refused by name. Tools
+    are: nothing here finds the calls in what a model writes.
     """
+
+    heard: ClassVar[Collection[str]] = ()
+    """The fields of chat requests that the engine can heed beside these."""
 
     def __init__(self, identity: EngineIdentity, concurrency: int) -> None:
         self._identity = identity
@@ -74,13 +81,16 @@ class LocalEngine(ABC):
     async def generate(self, request: GenerateRequest) -> Completion:
         """Sample `request.n` texts.
 
-        Raises: ContextLengthError before the model runs; TaskError; EngineError.
+        Raises: ContextLengthError and RequestRejectedError before the model runs; TaskError; EngineError.
         """
         began = time.perf_counter()
-        prompter = await self.prompter()
-        ids = prompter.messages(request.messages, request.sampling.max_tokens)
-        samples, usage = await self.sample(ids, request)
+        samples, usage = await self.sample(await self.prompt(request), request)
         return Completion(tuple(samples), usage, None, time.perf_counter() - began)
+
+    async def prompt(self, request: GenerateRequest) -> list[int]:
+        """The token ids that the model continues. Raises: as `generate`, before the model runs."""
+        refuse_unheard(request, str(self.identity), self.heard)
+        return (await self.prompter()).request(request)
 
     async def preview(self, request: DecideRequest) -> tuple[Preview, ...]:
         """Exactly what `decide` sends. Needs the tokenizer only."""

@@ -7,10 +7,22 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
 
+import orjson
+
 from curator.engines.base import Preview, render_messages, scored_texts
 from curator.engines.readout import LabelTrie, Tokens, label_trie
 from curator.errors import ContextLengthError, TaskError
-from curator.types import DecideRequest, Message, Question, Readout, Template
+from curator.types import (
+    ChatRequest,
+    DecideRequest,
+    GenerateRequest,
+    Json,
+    JsonObject,
+    Message,
+    Question,
+    Readout,
+    Template,
+)
 
 _STATE = "\ue000"
 """Stands for a state when the constant text around it is wanted (a private-use character)."""
@@ -29,7 +41,7 @@ class Tokenizer(Protocol):
     def convert_ids_to_tokens(self, ids: Sequence[int]) -> list[str]: ...
 
     def apply_chat_template(
-        self, conversation: list[dict[str, str]], **settings: bool | Mapping[str, bool]
+        self, conversation: Sequence[JsonObject], **settings: bool | Mapping[str, bool]
     ) -> str | list[int]: ...
 
 
@@ -74,6 +86,16 @@ class Prompter:
         Raises: ContextLengthError, TaskError.
         """
         ids = self.encode(self.text(messages))
+        self.fit(len(ids), max_tokens)
+        return ids
+
+    def request(self, request: GenerateRequest) -> list[int]:
+        """The same for a request; of a chat request its turns, tool calls and their results included, as far as the
+        chat template writes them."""
+        max_tokens = request.sampling.max_tokens
+        if not isinstance(request, ChatRequest) or not request.turns or not self.tokenizer.chat_template:
+            return self.messages(request.messages, max_tokens)
+        ids = self.encode(self._render([_turn(turn) for turn in request.turns], opens_answer=True))
         self.fit(len(ids), max_tokens)
         return ids
 
@@ -143,7 +165,10 @@ class Prompter:
         return tuple(self.tokenizer.encode(text, add_special_tokens=False))
 
     def _chat(self, messages: Sequence[Message], *, opens_answer: bool) -> str:
-        chat = [{"role": message.role, "content": message.content} for message in messages]
+        turns: list[JsonObject] = [{"role": message.role, "content": message.content} for message in messages]
+        return self._render(turns, opens_answer=opens_answer)
+
+    def _render(self, chat: Sequence[JsonObject], *, opens_answer: bool) -> str:
         try:
             text = self.tokenizer.apply_chat_template(
                 chat, tokenize=False, add_generation_prompt=opens_answer, enable_thinking=False
@@ -154,6 +179,33 @@ class Prompter:
                 hint="a template without a system message, or alternating user and assistant turns, may help",
             ) from error
         return str(text)
+
+
+def _turn(turn: JsonObject) -> JsonObject:
+    """A turn of the API as chat templates read it: its text in one piece, arguments of calls as objects, and no role
+    that only the API has."""
+    content, calls = turn.get("content"), turn.get("tool_calls")
+    if isinstance(content, list):
+        texts = (part.get("text") for part in content if isinstance(part, dict))
+        content = "".join(text for text in texts if isinstance(text, str))
+    found: JsonObject = {**turn, "content": "" if content is None else content}
+    if found.get("role") == "developer":
+        found["role"] = "system"
+    if isinstance(calls, list):
+        found["tool_calls"] = [_call(call) for call in calls]
+    return found
+
+
+def _call(call: Json) -> Json:
+    function = call.get("function") if isinstance(call, dict) else None
+    if not isinstance(call, dict) or not isinstance(function, dict):
+        return call
+    arguments = function.get("arguments")
+    try:
+        read = orjson.loads(arguments) if isinstance(arguments, str) and arguments else {}
+    except orjson.JSONDecodeError:
+        return call
+    return {**call, "function": {**function, "arguments": read}}
 
 
 def readout(template: Template) -> Readout:

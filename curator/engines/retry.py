@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing, nullcontext
 from dataclasses import dataclass, replace
 
 from curator.engines.base import Engine
+from curator.engines.deadline import time_left
+from curator.engines.exchanges import purpose
+from curator.engines.pieces import streamed
+from curator.engines.tries import failed_try, note, overheard
 from curator.engines.wrapper import Request, Result, WrapperEngine
 from curator.errors import ConfigError, RetryableEngineError
-from curator.types import Usage
+from curator.types import Delta, GenerateRequest, Usage
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +44,8 @@ class RetryPolicy:
 
 
 class RetryEngine(WrapperEngine):
-    """Retries errors that are `retryable`. The result's `usage.calls` counts the failed attempts.
+    """Retries errors that are `retryable`, as long as the request has time (`curator.engines.deadline`). The result's
+    `usage.calls` counts the failed attempts; each is noted (`curator.engines.tries`).
 
     Raises: the last attempt's error when attempts or time are used up.
     """
@@ -50,22 +55,83 @@ class RetryEngine(WrapperEngine):
         self.policy = policy or RetryPolicy()
 
     async def around(self, call: Callable[[Request], Awaitable[Result]], request: Request) -> Result:
-        start = time.monotonic()
-        failures = 0
+        run = _Run(self)
         while True:
             try:
-                result = await call(request)
+                with overheard() as tries, purpose("retry") if run.calls else nullcontext():
+                    result = await call(request)
             except RetryableEngineError as error:
-                failures += 1
-                await self._wait(error, failures, start)
-                continue
-            return replace(result, usage=result.usage + Usage(calls=failures)) if failures else result
+                delay = run.failed(error, len(tries))
+            else:
+                return replace(result, usage=result.usage + Usage(calls=run.calls)) if run.calls else result
+            await run.wait(delay)
 
-    async def _wait(self, error: RetryableEngineError, failures: int, start: float) -> None:
-        """Sleep before the next attempt, or raise `error` where there is none."""
-        delay = self.policy.delay(failures, error.retry_after)
-        left = self.policy.total - (time.monotonic() - start)
-        if failures >= self.policy.attempts or delay > left:
+    async def stream(self, request: GenerateRequest) -> AsyncGenerator[Delta, None]:
+        """Retries as long as there is no piece yet: a second answer cannot follow on the half of a first one."""
+        run = _Run(self)
+        while True:
+            found = streamed(self.inner, request)
+            async with aclosing(again(found) if run.calls else found) as pieces:
+                try:
+                    with overheard() as tries:
+                        piece = await anext(pieces, None)
+                except RetryableEngineError as error:
+                    delay = run.failed(error, len(tries))
+                else:
+                    while piece is not None:
+                        yield counted(piece, run.calls)
+                        piece = await anext(pieces, None)
+                    return
+            await run.wait(delay)
+
+
+class _Run:
+    """One request's attempts so far; `calls` are those that the failed ones took."""
+
+    def __init__(self, engine: RetryEngine) -> None:
+        self.calls = 0
+        self._engine = engine
+        self._failures = 0
+        self._now = asyncio.get_running_loop().time
+        self._start = self._began = self._now()
+
+    def failed(self, error: RetryableEngineError, tries: int) -> float:
+        """Count and note an attempt that failed after so many other calls behind it. Returns the seconds until the
+        next one. Raises: `error` where there is none."""
+        policy, now = self._engine.policy, self._now()
+        self._failures += 1
+        delay = policy.delay(self._failures, error.retry_after)
+        left = min(policy.total - (now - self._start), time_left())
+        if self._failures >= policy.attempts or delay > left or not error.retryable:
             raise error
-        log.debug("attempt %d failed, the next one in %.2f s: %s", failures, delay, error)
+        self.calls += 1 + tries
+        note(failed_try(str(self._engine.identity), error, now - self._began))
+        log.debug("attempt %d failed, the next one in %.2f s: %s", self._failures, delay, error)
+        return delay
+
+    async def wait(self, delay: float) -> None:
+        """Until the next attempt."""
         await asyncio.sleep(delay)
+        self._began = self._now()
+
+
+async def again(pieces: AsyncGenerator[Delta, None]) -> AsyncGenerator[Delta, None]:
+    """The pieces of a second attempt. The purpose is set step by step, and to close: between two steps the caller's own
+    code runs in this context."""
+    try:
+        while True:
+            with purpose("retry"):
+                piece = await anext(pieces, None)
+            if piece is None:
+                return
+            yield piece
+    finally:
+        with purpose("retry"):
+            await pieces.aclose()
+
+
+def counted(piece: Delta, calls: int) -> Delta:
+    """The piece with so many failed calls in its usage."""
+    if piece.usage is None or not calls:
+        return piece
+    return replace(piece, usage=piece.usage + Usage(calls=calls))

@@ -6,18 +6,21 @@
 
 An answer is a label, a mapping of label to probability, a sequence of probabilities in option
 order, `True`/`False` for a predicate, or None for a refusal. A request with several questions is
-answered by a mapping of question name to answer. No network, no model; `requests` holds all that
-was asked, in order.
+answered by a mapping of question name to answer. A text streams word by word, `Streamed` piece by piece
+as it says. No network, no model; `requests` holds all that was asked, in order.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeVar, cast
 
 from curator.engines.base import EngineIdentity, Preview, render_messages, scored_texts
+from curator.engines.pieces import Collector, pieces_of
 from curator.errors import ConfigError
 from curator.types import (
     Capability,
@@ -25,6 +28,7 @@ from curator.types import (
     DecideRequest,
     Decision,
     Decisions,
+    Delta,
     GenerateRequest,
     Question,
     Sample,
@@ -33,7 +37,24 @@ from curator.types import (
 
 Answer = str | bool | Mapping[str, float] | Sequence[float] | None
 DecideReply = Answer | Mapping[str, "Answer"] | Decisions
-GenerateReply = str | Sequence[str] | Completion
+
+
+@dataclass(frozen=True, slots=True)
+class Streamed:
+    """An answer that comes in `pieces`: texts or whole deltas, `delay` seconds before each. An exception among them is
+    raised there. `generate` puts them together, or fails alike.
+
+        Streamed(["It is ", "42"])
+        Streamed([Delta(text="It", logprobs=(-0.1,)), ServerError("it broke")], delay=0.01)
+
+    A sample without a finish reason ends with `stop`.
+    """
+
+    pieces: Sequence[str | Delta | Exception]
+    delay: float = 0.0
+
+
+GenerateReply = str | Sequence[str] | Completion | Streamed
 DecideScript = Callable[[DecideRequest], DecideReply] | Mapping[str, DecideReply] | Sequence[DecideReply]
 GenerateScript = Callable[[GenerateRequest], GenerateReply] | Mapping[str, GenerateReply] | Sequence[GenerateReply]
 Faults = Mapping[int, Exception] | Sequence[Exception | None]
@@ -50,7 +71,8 @@ class ScriptedEngine:
     state (or the last message) to the answer, or a sequence of answers used up in call order.
 
     `faults[i]` is raised instead of answering call number i (from 0, both kinds counted together).
-    `latency` is slept before every answer. Usage is counted in whitespace-separated words.
+    `latency` is slept before every answer. Usage is counted in whitespace-separated words, of a stream in
+    pieces. `aborted` counts the streams that were closed before their end.
     """
 
     def __init__(
@@ -73,7 +95,8 @@ class ScriptedEngine:
         self.concurrency = concurrency
         self.requests: list[DecideRequest | GenerateRequest] = []
         self.closed = False
-        self._answered: dict[type, int] = {DecideRequest: 0, GenerateRequest: 0}
+        self.aborted = 0
+        self._answered = {"decide": 0, "generate": 0}
 
     @property
     def capabilities(self) -> frozenset[Capability]:
@@ -107,9 +130,36 @@ class ScriptedEngine:
         reply = _pick(self._generate, request, request.messages[-1].content, number)
         if isinstance(reply, Completion):
             return reply
+        if isinstance(reply, Streamed):
+            collector = Collector()
+            async for piece in _play(reply, request):
+                collector.add(piece)
+            return collector.completion(self._latency)
         texts = [reply] * request.n if isinstance(reply, str) else list(reply)
-        usage = Usage(sum(_words(m.content) for m in request.messages), sum(map(_words, texts)))
+        usage = Usage(_asked(request), sum(map(_words, texts)))
         return Completion(tuple(Sample(text) for text in texts), usage, latency=self._latency)
+
+    async def stream(self, request: GenerateRequest) -> AsyncGenerator[Delta, None]:
+        """The same in pieces.
+
+        Raises: as `decide`; what the script raises in the middle.
+        """
+        if self._generate is None:
+            raise ConfigError("this ScriptedEngine has no script for generate")
+        number = await self._turn(request)
+        reply = _pick(self._generate, request, request.messages[-1].content, number)
+        if isinstance(reply, Completion):
+            pieces = _play(Streamed(list(pieces_of(reply))), request)
+        else:
+            pieces = _play(reply if isinstance(reply, Streamed) else _spoken(reply, request.n), request)
+        try:
+            async for piece in pieces:
+                yield piece
+        except (GeneratorExit, asyncio.CancelledError):
+            self.aborted += 1
+            raise
+        finally:
+            await pieces.aclose()
 
     async def preview(self, request: DecideRequest) -> tuple[Preview, ...]:
         """The prompt that a chat model would see, and what it would answer with."""
@@ -124,8 +174,9 @@ class ScriptedEngine:
         call = len(self.requests)
         self.requests.append(request)
         fault = self._faults.get(call) if isinstance(self._faults, Mapping) else _at(self._faults, call)
-        number = self._answered[type(request)]
-        self._answered[type(request)] += fault is None
+        kind = "decide" if isinstance(request, DecideRequest) else "generate"
+        number = self._answered[kind]
+        self._answered[kind] += fault is None
         await asyncio.sleep(self._latency)
         if fault is not None:
             raise fault
@@ -188,6 +239,36 @@ def _probabilities(question: Question, answer: Answer) -> Sequence[float]:
 
 def _words(text: str) -> int:
     return len(text.split())
+
+
+def _asked(request: GenerateRequest) -> int:
+    return sum(_words(message.content) for message in request.messages)
+
+
+def _spoken(reply: str | Sequence[str], count: int) -> Streamed:
+    """Texts word by word, each sample after the other."""
+    pieces: list[Delta] = []
+    for index, text in enumerate([reply] * count if isinstance(reply, str) else reply):
+        pieces += [Delta(index, word) for word in re.findall(r"\s*\S+(?:\s+$)?", text)]
+        pieces.append(Delta(index, finish_reason="stop"))
+    return Streamed(pieces)
+
+
+async def _play(script: Streamed, request: GenerateRequest) -> AsyncGenerator[Delta, None]:
+    """The pieces of a script; then the ends that it leaves out, and the usage."""
+    open_, told, count = set[int](), False, 0
+    for said in script.pieces:
+        await asyncio.sleep(script.delay)
+        if isinstance(said, Exception):
+            raise said
+        piece = Delta(text=said) if isinstance(said, str) else said
+        (open_.discard if piece.finish_reason else open_.add)(piece.index)
+        told, count = told or piece.usage is not None, count + bool(piece.text)
+        yield piece
+    for index in sorted(open_):
+        yield Delta(index, finish_reason="stop")
+    if not told:
+        yield Delta(usage=Usage(_asked(request), count))
 
 
 def _preview(request: DecideRequest, question: Question) -> Preview:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from typing import Final
 
 import orjson
@@ -11,9 +12,10 @@ from yarl import URL
 
 from curator import telemetry
 from curator.engines.base import Engine
+from curator.engines.pieces import Collector, Tally, streamed
 from curator.engines.wrapper import Request, Result, WrapperEngine
 from curator.telemetry import Attribute, Span
-from curator.types import Completion, DecideRequest, Decisions, GenerateRequest, Price
+from curator.types import Completion, DecideRequest, Decisions, Delta, GenerateRequest, Price, Sample, Usage
 
 PROVIDERS: Final = {"http": "openai"}
 """`gen_ai.provider.name` per provider of ours: the conventions say `openai` for all that speaks its API."""
@@ -52,17 +54,88 @@ class TracingEngine(WrapperEngine):
             finally:
                 telemetry.record_call(time.perf_counter() - start, tokens, {**self._common, **failure})
 
+    async def stream(self, request: GenerateRequest) -> AsyncGenerator[Delta, None]:
+        """The span is open until the stream ends or is closed, with the time to the first piece."""
+        if not telemetry.recording():
+            async with aclosing(streamed(self.inner, request)) as pieces:
+                async for piece in pieces:
+                    yield piece
+            return
+        asked = {**self._common, **_asked(request), telemetry.REQUEST_STREAM: True}
+        watch = _Watch(self._common, self._content)
+        with telemetry.held_span(self._name, asked, client=self._client) as current:
+            try:
+                async with aclosing(streamed(self.inner, request)) as pieces:
+                    with telemetry.active(current):  # the request goes out now, and takes the span along
+                        found = await anext(pieces, None)
+                    while found is not None:
+                        watch.see(found)
+                        yield found
+                        found = await anext(pieces, None)
+            except BaseException as error:
+                watch.fail(error)
+                raise
+            finally:
+                self._tell(current, request, watch)
+
+    def _tell(self, current: Span, request: GenerateRequest, watch: _Watch) -> None:
+        watch.record()
+        if current.is_recording() and watch.first is not None:
+            current.set_attribute(telemetry.FIRST_CHUNK, watch.first)
+            self._describe(current, request, watch.seen())
+
     def _describe(
         self, current: Span, request: DecideRequest | GenerateRequest, result: Decisions | Completion
     ) -> None:
-        current.set_attributes(_answered(result))
+        found = _answered(result)
         if result.cost is not None:
-            current.set_attribute(telemetry.COST_AMOUNT, result.cost)
+            found[telemetry.COST_AMOUNT] = result.cost
             if self._price:
-                current.set_attribute(telemetry.COST_CURRENCY, self._price.currency)
-                current.set_attribute(telemetry.COST_SOURCE, self._price.source)
+                found |= {telemetry.COST_CURRENCY: self._price.currency, telemetry.COST_SOURCE: self._price.source}
         if self._content:
-            current.set_attributes(_content(request, result))
+            found |= _content(request, result)
+        current.set_attributes(found)
+
+
+class _Watch:
+    """What a stream shows from the outside; its texts only where `content` is wanted."""
+
+    def __init__(self, common: Mapping[str, Attribute], content: bool) -> None:
+        self._common = common
+        self._start = time.perf_counter()
+        self._collector = Collector() if content else None
+        self._ends: dict[int, str] = {}
+        self._failure: dict[str, Attribute] = {}
+        self.tally = Tally()
+        self.first: float | None = None
+
+    def see(self, piece: Delta) -> None:
+        if self.first is None:
+            self.first = time.perf_counter() - self._start
+        self.tally.add(piece)
+        if piece.finish_reason:
+            self._ends[piece.index] = piece.finish_reason
+        if self._collector is not None:
+            self._collector.add(piece)
+
+    def fail(self, error: BaseException) -> None:
+        name = telemetry.ABORTED if isinstance(error, GeneratorExit) else type(error).__name__
+        self._failure = {telemetry.ERROR_TYPE: name}
+
+    def record(self) -> None:
+        """Into the metrics. Tokens only where the engine told them."""
+        usage = self.tally.usage
+        tokens = {"input": usage.input_tokens, "output": usage.output_tokens} if usage else {}
+        telemetry.record_call(time.perf_counter() - self._start, tokens, {**self._common, **self._failure})
+        if self.first is not None:
+            telemetry.record_first_chunk(self.first, self._common)
+
+    def seen(self) -> Completion:
+        """As far as it came."""
+        if self._collector is not None:
+            return self._collector.so_far()
+        ends = tuple(Sample("", end) for _, end in sorted(self._ends.items()))
+        return Completion(ends, self.tally.usage or Usage(), self.tally.cost)
 
 
 def _common(inner: Engine) -> tuple[dict[str, Attribute], bool]:

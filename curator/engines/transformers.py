@@ -43,7 +43,8 @@ class TransformersEngine(LocalEngine):
 
     `weights` is anything that `curator.engines.weights.resolve` takes; `adapter` a folder with a LoRA adapter;
     `device` "cpu", "cuda", ... (default: the best there is); `dtype` "bfloat16", "float16" or "float32";
-    `batch_tokens` bounds a micro-batch, padding included; `max_model_len` the context.
+    `batch_tokens` bounds a micro-batch, padding included; `max_model_len` the context. It does not stream: transformers
+    gives a text when it is whole, and `curator.engines.pieces.streamed` hands that out as one piece per sample.
     """
 
     def __init__(

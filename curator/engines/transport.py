@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import email.utils
-import re
-import time
-from collections.abc import Mapping
-from datetime import UTC
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Final
 
 import aiohttp
@@ -15,36 +12,27 @@ import orjson
 from yarl import URL
 
 from curator import telemetry
+from curator.engines.answered import error_from, excerpt
+from curator.engines.sse import Event, EventParser
 from curator.errors import (
-    AuthenticationError,
     ConfigError,
-    ContextLengthError,
     EngineError,
     EngineTimeoutError,
-    ModelNotFoundError,
-    RateLimitError,
     RequestRejectedError,
     ServerError,
 )
 from curator.types import Json
 
-EXCERPT: Final = 400
-"""Characters of a server's message that are repeated in an error."""
+EVENTS: Final = "text/event-stream"
+DONE: Final = b"[DONE]"
+"""The data of the last event of a stream."""
 
-_TOO_LONG = re.compile(
-    r"context.?(length|size|window)|maximum.{0,30}(input|token|length)|too many tokens|prompt is too long"
-    r"|longer than the (model|maximum)|input is too long|must have less than \d+ tokens",
-    re.IGNORECASE,
-)
-_LIMITS = (
-    r"(?:context length|context size|context window|maximum|limit)[^\d.]{0,40}?(\d[\d,]*)",
-    r"\(?(\d[\d,]*) tokens? (?:maximum|limit|max)",
-    r"must (?:have less than|be <=) (\d[\d,]*)",
-)
-_NEEDS = (
-    r"(?:requested|resulted in|contains(?: at least)?|given:?|has|total of|input \()\s*(\d[\d,]*)",
-    r"(\d[\d,]*) tokens? (?:>|exceed|is longer)",
-)
+CONNECT: Final = 10.0
+LINGER: Final = 0.2
+"""Seconds that a server has to end its answer after the last event. One that does can be asked again on the same
+connection."""
+
+_ENDLESS: Final = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT)
 
 
 class Transport:
@@ -80,10 +68,8 @@ class Transport:
         exchange and for a body that is no JSON; EngineTimeoutError.
         """
         url = self._urls.get(path) or self._url(path)
-        session = self._session
-        if session is None or session.closed or self._loop is not asyncio.get_running_loop():
-            session = await self._open()
-        try:
+        session = await self._ready()
+        with self._mapped(url):
             async with session.post(
                 url, data=body, headers=telemetry.trace_headers() or None, allow_redirects=False
             ) as response:
@@ -91,17 +77,63 @@ class Transport:
                 raw = await response.read()
                 if status != 200:
                     raise error_from(status, response.headers, raw, str(url), self._secret)
-        except TimeoutError:
-            raise EngineTimeoutError(
-                f"no answer from {url} within {self.timeout:g} s", hint="raise `timeout`, or lower the concurrency"
-            ) from None
-        except (aiohttp.ClientError, OSError) as error:
-            raise self._broken(url, error) from error
+        return self._parsed(raw, url)
+
+    async def events(self, path: str, body: bytes) -> AsyncGenerator[Event, None]:
+        """POST `body` and read the answer as server-sent events; a server that answers with one JSON body after all is
+        one event of the name `whole`. Closing the generator closes the connection, so that the server can stop.
+
+        `timeout` is for everything up to the first event, and then for each pause before the next one: comments that
+        keep a connection open do not count. Whether the answer is whole when the events end is the caller's to tell.
+        Raises: as `post`, also in the middle.
+        """
+        url, loop = self._urls.get(path) or self._url(path), asyncio.get_running_loop()
+        deadline = loop.time() + self.timeout
+        response = await self._opened(url, body, deadline)
         try:
-            parsed: Json = orjson.loads(raw)
-        except orjson.JSONDecodeError as error:
-            raise ServerError(f"{url} sent no valid JSON: {_excerpt(raw, self._secret)!r} ({error})") from None
-        return parsed
+            if response.content_type != EVENTS:
+                yield Event("whole", await self._rest(response, url, deadline))
+                return
+            parser, raw, last = EventParser(), b"*", b""
+            while raw and last != DONE:
+                with self._mapped(url):
+                    async with asyncio.timeout_at(deadline):
+                        raw = await response.content.readany()
+                for event in parser.feed(raw) if raw else parser.end():
+                    last = event.data
+                    yield event
+                    deadline = loop.time() + self.timeout
+            await _linger(response)
+        finally:
+            response.close()
+
+    async def _opened(self, url: URL, body: bytes, deadline: float) -> aiohttp.ClientResponse:
+        """The answer to a request for a stream, its head read. Raises: as `post`."""
+        session = await self._ready()
+        headers = {"Accept": EVENTS, **telemetry.trace_headers()}
+        with self._mapped(url):
+            async with asyncio.timeout_at(deadline):
+                response = await session.post(url, data=body, headers=headers, allow_redirects=False, timeout=_ENDLESS)
+        if response.status == 200:
+            return response
+        try:
+            raw = await self._rest(response, url, deadline)
+            raise error_from(response.status, response.headers, raw, str(url), self._secret)
+        finally:
+            response.close()
+
+    async def _rest(self, response: aiohttp.ClientResponse, url: URL, deadline: float) -> bytes:
+        with self._mapped(url):
+            async with asyncio.timeout_at(deadline):
+                return await response.read()
+
+    def parsed(self, raw: bytes, path: str) -> Json:
+        """What the server sent, as JSON. Raises: ServerError for what is none."""
+        return self._parsed(raw, self._urls.get(path) or self._url(path))
+
+    def reported(self, status: int, raw: bytes, path: str) -> EngineError:
+        """The error that a server reports inside an answer."""
+        return error_from(status, {}, raw, str(self._urls.get(path) or self._url(path)), self._secret)
 
     async def aclose(self) -> None:
         """Close the connections. A later call opens new ones."""
@@ -109,13 +141,41 @@ class Transport:
         if session is not None:
             await session.close()
 
+    @contextmanager
+    def _mapped(self, url: URL) -> Iterator[None]:
+        """Failures of the network as ours."""
+        try:
+            yield
+        except TimeoutError:
+            said = f"no answer from {url} within {self.timeout:g} s"
+            late = EngineTimeoutError(said, hint="raise `timeout`, or lower the concurrency")
+            late.gist = said
+            raise late from None
+        except (aiohttp.ClientError, OSError) as error:
+            broken = self._broken(url, error)
+            broken.gist = broken.message
+            raise broken from error
+
+    def _parsed(self, raw: bytes, url: URL) -> Json:
+        try:
+            parsed: Json = orjson.loads(raw)
+        except orjson.JSONDecodeError as error:
+            raise ServerError(f"{url} sent no valid JSON: {excerpt(raw, self._secret)!r} ({error})") from None
+        return parsed
+
+    async def _ready(self) -> aiohttp.ClientSession:
+        session = self._session
+        if session is None or session.closed or self._loop is not asyncio.get_running_loop():
+            return await self._open()
+        return session
+
     async def _open(self) -> aiohttp.ClientSession:
         """A new session; one that belongs to another (finished) event loop is of no use any more."""
         await self.aclose()
         self._loop = asyncio.get_running_loop()
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=60),
-            timeout=aiohttp.ClientTimeout(total=self.timeout, sock_connect=min(10.0, self.timeout)),
+            timeout=aiohttp.ClientTimeout(total=self.timeout, sock_connect=min(CONNECT, self.timeout)),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers=self._headers,
         )
@@ -142,6 +202,14 @@ class Transport:
         return ServerError(f"{url} broke the connection: {text or type(error).__name__}")
 
 
+async def _linger(response: aiohttp.ClientResponse) -> None:
+    """Wait for the end of an answer that has said all."""
+    with suppress(TimeoutError, aiohttp.ClientError, OSError):
+        async with asyncio.timeout(LINGER):
+            while await response.content.readany():
+                pass
+
+
 def parse_base(base_url: str) -> URL:
     """The server's base URL without a trailing slash.
 
@@ -159,66 +227,3 @@ def parse_base(base_url: str) -> URL:
     if url.query_string or url.fragment:
         raise ConfigError(f"{base_url!r} must end with the path", hint="put the model behind #, settings behind its ?")
     return url
-
-
-def error_from(status: int, headers: Mapping[str, str], raw: bytes, url: str, secret: str = "") -> EngineError:
-    """The error for an HTTP answer other than 200, with the server's own message."""
-    said = _excerpt(_message(raw).encode(), secret)
-    text = f"{url} answered {status}: {said}" if said else f"{url} answered {status}"
-    if status == 429:
-        return RateLimitError(text, retry_after=retry_after(headers.get("Retry-After")))
-    if status in (401, 403):
-        return AuthenticationError(text, hint="check the API key")
-    if status == 413 or (400 <= status < 500 and _TOO_LONG.search(said)):
-        return ContextLengthError(text, limit=_figure(_LIMITS, said), needed=_figure(_NEEDS, said))
-    if status == 404:
-        return ModelNotFoundError(text, hint="check the model's name, and that the URL ends in /v1 where it should")
-    if status in (408, 504):
-        return EngineTimeoutError(text, retry_after=retry_after(headers.get("Retry-After")))
-    if status == 501 or 400 <= status < 500:
-        return RequestRejectedError(text)
-    if status >= 500:
-        return ServerError(text, retry_after=retry_after(headers.get("Retry-After")))
-    target = headers.get("Location", "")
-    return RequestRejectedError(text, hint=f"the server redirects to {target}" if target else "expected status 200")
-
-
-def retry_after(value: str | None) -> float | None:
-    """Seconds to wait from a Retry-After header: a number, or an HTTP date (RFC 9110, s. 10.2.3)."""
-    if not value:
-        return None
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        moment = email.utils.parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    return max(0.0, (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - time.time())
-
-
-def _message(raw: bytes) -> str:
-    """The human part of an error body: OpenAI's, FastAPI's and other common shapes, else the text."""
-    try:
-        body: Json = orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        return re.sub(r"(<[^>]*>|\s)+", " ", raw[: 8 * EXCERPT].decode("utf-8", "replace")).strip()
-    for key in ("error", "message", "detail", "msg"):
-        if isinstance(body, list) and body:
-            body = body[0]
-        if isinstance(body, dict) and key in body:
-            body = body[key]
-    return body if isinstance(body, str) else orjson.dumps(body).decode()
-
-
-def _excerpt(raw: bytes, secret: str) -> str:
-    text = raw[: 4 * EXCERPT].decode("utf-8", "replace")
-    return (text.replace(secret, "***") if secret else text)[:EXCERPT]
-
-
-def _figure(patterns: tuple[str, ...], text: str) -> int:
-    for pattern in patterns:
-        if found := re.search(pattern, text, re.IGNORECASE):
-            return int(found.group(1).replace(",", ""))
-    return 0

@@ -11,11 +11,11 @@ import importlib.util
 import logging
 import os
 import warnings
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from curator.engines.local import LocalEngine, NextToken, local_identity, once
 from curator.engines.prompt import Prompter
@@ -23,7 +23,7 @@ from curator.engines.readout import Tokens
 from curator.engines.torch_model import load_prompter
 from curator.engines.weights import resolve
 from curator.errors import EngineError, GoldlessError, MissingExtraError, ServerError
-from curator.types import GenerateRequest, Sample, Usage
+from curator.types import Delta, GenerateRequest, Sample, Usage
 
 if TYPE_CHECKING:
     from curator.engines.vllm_core import Core
@@ -44,6 +44,19 @@ FEW_CORES = 4
 """Up to here, vLLM on a CPU computes on every core. It would keep one back for its scheduler, which on two cores is
 half the machine: measured, Qwen2.5-0.5B decides 13.4 rows/s on both and 7.5 on one."""
 
+HEARD: Final = (
+    "logprobs",
+    "response_format",
+    "frequency_penalty",
+    "logit_bias",
+    "min_p",
+    "min_tokens",
+    "presence_penalty",
+    "repetition_penalty",
+    "top_k",
+)
+"""The fields of chat requests that vLLM's sampling heeds."""
+
 RESTARTS = 2
 """How often an engine that died (out of memory, a crash in a kernel) is started again."""
 
@@ -53,10 +66,13 @@ class VLLMEngine(LocalEngine):
 
     `weights` is anything that `curator.engines.weights.resolve` takes; `adapter` a folder with a LoRA adapter;
     all other settings are vLLM's own engine arguments (max_model_len, gpu_memory_utilization, enforce_eager,
-    tensor_parallel_size, ...). `concurrency` is how many requests in flight keep it busy.
+    tensor_parallel_size, ...). `concurrency` is how many requests in flight keep it busy. Tools are refused: vLLM's
+    parsers of tool calls belong to its server (`vllm serve --tool-call-parser`), which an `HTTPEngine` asks.
 
     Raises: MissingExtraError without vLLM; WeightsError. What vLLM itself refuses is raised by the first request.
     """
+
+    heard = HEARD
 
     def __init__(
         self,
@@ -94,6 +110,19 @@ class VLLMEngine(LocalEngine):
         end = (await self.prompter()).end
         return await self._with_core(lambda core: core.sample(ids, request, end))
 
+    async def stream(self, request: GenerateRequest) -> AsyncGenerator[Delta, None]:
+        """`generate`'s samples as they are written, with the usage so far in every piece. Closing the generator aborts
+        the request in the engine. Raises: as `generate`."""
+        ids, end = await self.prompt(request), (await self.prompter()).end
+        starting = self._started()
+        core = await asyncio.shield(starting)
+        try:
+            async with aclosing(core.stream(ids, request, end)) as pieces:
+                async for piece in pieces:
+                    yield piece
+        except ServerError as error:
+            raise await self._died(starting, core, error) from error
+
     async def aclose(self) -> None:
         """End vLLM's processes; requests in flight fail."""
         if self._starting is not None:
@@ -109,15 +138,19 @@ class VLLMEngine(LocalEngine):
         try:
             return await work(core)
         except ServerError as error:
-            if starting is self._starting:
-                self._deaths += 1
-                if self._deaths <= RESTARTS:
-                    log.warning("%s died; the next request starts it again", self.identity)
-                    self._starting = None
-                    await core.aclose()
-            if self._deaths > RESTARTS:
-                raise EngineError(f"{error.message} {self._deaths} times", hint=error.hint) from error
-            raise
+            raise await self._died(starting, core, error) from error
+
+    async def _died(self, starting: asyncio.Task[Core], core: Core, error: ServerError) -> EngineError:
+        """What to raise after a death of the engine that this request was asked in."""
+        if starting is self._starting:
+            self._deaths += 1
+            if self._deaths <= RESTARTS:
+                log.warning("%s died; the next request starts it again", self.identity)
+                self._starting = None
+                await core.aclose()
+        if self._deaths > RESTARTS:
+            return EngineError(f"{error.message} {self._deaths} times", hint=error.hint)
+        return ServerError(error.message, hint=error.hint)
 
     async def core(self) -> Core:
         """The running vLLM, started if need be."""

@@ -9,8 +9,9 @@ import json
 import multiprocessing
 import os
 import warnings
-from collections.abc import AsyncGenerator, Mapping
-from dataclasses import fields
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import aclosing, contextmanager
+from dataclasses import fields, replace
 from functools import lru_cache
 from itertools import count
 from pathlib import Path
@@ -22,16 +23,23 @@ from vllm.inputs import tokens_input
 from vllm.lora.request import LoRARequest
 from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.platforms import current_platform
-from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from curator.engines.guard import Guard, descendants
 from curator.engines.local import NextToken
 from curator.engines.readout import Tokens, together
-from curator.engines.sampled import sample
-from curator.errors import ConfigError, EngineError, RequestRejectedError, ServerError, WeightsError
-from curator.types import GenerateRequest, JsonObject, Sample, Sampling, Usage
+from curator.engines.vllm_samples import first_line, read_piece, read_sample, sample_params
+from curator.errors import (
+    ConfigError,
+    EngineError,
+    GoldlessError,
+    RequestRejectedError,
+    ServerError,
+    WeightsError,
+)
+from curator.types import Delta, GenerateRequest, Sample, Usage
 
 MOST = 128
 """vLLM's MAX_LOGPROB_TOKEN_IDS; longer lists are asked for in parts."""
@@ -58,10 +66,10 @@ def start(folder: Path, adapter: str | None, dtype: str, settings: Mapping[str, 
         llm = AsyncLLM.from_engine_args(args)
         return Core(llm, lora, Guard(descendants(os.getpid()) - before))
     except (ValueError, TypeError, KeyError) as error:
-        raise ConfigError(f"vLLM refuses these settings: {_first_line(error)}") from error
+        raise ConfigError(f"vLLM refuses these settings: {first_line(error)}") from error
     except (RuntimeError, OSError) as error:
         raise EngineError(
-            f"vLLM cannot start with {folder.name}: {_first_line(error)}",
+            f"vLLM cannot start with {folder.name}: {first_line(error)}",
             hint="VLLM_LOGGING_LEVEL=INFO shows why; memory? set max_model_len, gpu_memory_utilization or "
             "VLLM_CPU_KVCACHE_SPACE (GiB); a script needs `if __name__ == '__main__':`, since vLLM starts processes",
         ) from error
@@ -93,10 +101,6 @@ def _rank(adapter: str) -> int:
     return next((size for size in LORA_RANKS if size >= rank), rank)
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
-
-
 class Core:
     """A running vLLM."""
 
@@ -122,42 +126,78 @@ class Core:
     async def sample(self, ids: list[int], request: GenerateRequest, end: int) -> tuple[list[Sample], Usage]:
         """`request.n` texts. Greedy samples are all the same, so one is made."""
         count = request.n if request.sampling.temperature > 0 else 1
-        output = await self._run(ids, sample_params(request.sampling, count, request.schema, end))
-        samples = [_sample(one) for one in sorted(output.outputs, key=lambda one: one.index)]
+        output = await self._run(ids, sample_params(request, count, end))
+        samples = [read_sample(one, request) for one in sorted(output.outputs, key=lambda one: one.index)]
         return samples * (request.n // count), _usage(output)
 
-    async def _run(self, ids: list[int], params: SamplingParams) -> RequestOutput:
-        """Cancelling aborts the request in the engine.
+    async def stream(self, ids: list[int], request: GenerateRequest, end: int) -> AsyncGenerator[Delta, None]:
+        """The same in pieces. Closing the generator aborts the request in the engine.
 
         Raises: ServerError if the engine died; RequestRejectedError; EngineError.
         """
-        stream = self.llm.generate(tokens_input(ids), params, str(next(self._numbers)), lora_request=self._lora)
-        try:
-            output = await _last(stream)
-        except EngineDeadError as error:
-            raise ServerError(
-                "the vLLM engine died", hint="VLLM_LOGGING_LEVEL=INFO shows why; out of memory?"
-            ) from error
-        except (VLLMClientError, ValueError) as error:
-            raise RequestRejectedError(f"vLLM refuses the request: {_first_line(error)}") from error
-        except Exception as error:  # vLLM's own tree, and what it wraps
-            raise EngineError(f"vLLM failed: {type(error).__name__}: {_first_line(error)}") from error
-        if output.outputs[0].finish_reason in ("abort", "error"):
-            raise EngineError("vLLM aborted the request")
+        count = request.n if request.sampling.temperature > 0 else 1
+        params = sample_params(request, count, end, RequestOutputKind.DELTA)
+        usage = Usage()
+        with mapped():
+            async with aclosing(self._generate(ids, params)) as outputs:
+                async for output in outputs:
+                    usage = replace(_usage(output), output_tokens=usage.output_tokens + _usage(output).output_tokens)
+                    for one in map(_unaborted, output.outputs):
+                        piece = read_piece(one, request, usage)
+                        for copy in range(request.n // count):
+                            yield replace(piece, index=piece.index + copy)
+        yield Delta(usage=usage)
+
+    async def _run(self, ids: list[int], params: SamplingParams) -> RequestOutput:
+        """Cancelling aborts the request in the engine. Raises: as `stream`."""
+        with mapped():
+            output = await _last(self._generate(ids, params))
+        _unaborted(output.outputs[0])
         return output
 
+    def _generate(self, ids: list[int], params: SamplingParams) -> AsyncGenerator[RequestOutput, None]:
+        number = str(next(self._numbers))
+        outputs: AsyncGenerator[RequestOutput, None] = self.llm.generate(
+            tokens_input(ids), params, number, lora_request=self._lora
+        )
+        return outputs
+
     async def aclose(self) -> None:
-        """End vLLM's processes and wait for them; killed only if they do not go by themselves."""
-        handler = self.llm.output_handler
+        """End vLLM's processes and wait for them; killed only if they do not go by themselves. What is in flight fails
+        as it does where the engine died."""
+        if (handler := self.llm.output_handler) is not None:
+            # It reads what the engine says: it would log a traceback of the end that vLLM's own shutdown makes first.
+            handler.cancel()
+            await asyncio.wait([handler])
+            self.llm.output_processor.propagate_error(EngineDeadError())
         await asyncio.to_thread(self.llm.shutdown, timeout=30)
         self._guard.release()
-        if handler is not None:
-            await asyncio.wait([handler])
         del self.llm, handler
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)  # of zmq contexts that vLLM leaves open
             gc.collect()  # its cycles would else be torn down at interpreter exit, which fails
         multiprocessing.active_children()  # reaps the ended ones
+
+
+@contextmanager
+def mapped() -> Iterator[None]:
+    """vLLM's errors as ours."""
+    try:
+        yield
+    except GoldlessError:
+        raise
+    except EngineDeadError as error:
+        raise ServerError("the vLLM engine died", hint="VLLM_LOGGING_LEVEL=INFO shows why; out of memory?") from error
+    except (VLLMClientError, ValueError) as error:
+        raise RequestRejectedError(f"vLLM refuses the request: {first_line(error)}") from error
+    except Exception as error:  # vLLM's own tree, and what it wraps
+        raise EngineError(f"vLLM failed: {type(error).__name__}: {first_line(error)}") from error
+
+
+def _unaborted(output: CompletionOutput) -> CompletionOutput:
+    if output.finish_reason in ("abort", "error"):
+        raise EngineError("vLLM aborted the request")
+    return output
 
 
 async def _last(stream: AsyncGenerator[RequestOutput, None]) -> RequestOutput:
@@ -181,27 +221,6 @@ def read_params(tokens: Tokens) -> SamplingParams:
         skip_clone=True,
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
-
-
-def sample_params(sampling: Sampling, count: int, schema: JsonObject | None, end: int) -> SamplingParams:
-    """Exactly what is asked for: the model's own preferences (generation_config.json) are not applied."""
-    return SamplingParams(
-        n=count,
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        max_tokens=sampling.max_tokens,
-        seed=sampling.seed,
-        stop=list(sampling.stop),
-        stop_token_ids=[end],
-        logprobs=0,
-        structured_outputs=None if schema is None else StructuredOutputsParams(json=schema),
-        output_kind=RequestOutputKind.FINAL_ONLY,
-    )
-
-
-def _sample(output: CompletionOutput) -> Sample:
-    places = zip(output.token_ids, output.logprobs or (), strict=False)
-    return sample(output.text, output.finish_reason or "stop", [found[token].logprob for token, found in places])
 
 
 def _usage(output: RequestOutput) -> Usage:

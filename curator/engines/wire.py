@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import AsyncGenerator, Callable, Hashable
 from dataclasses import dataclass, field
-from typing import Final, Generic, Protocol, TypedDict, TypeVar
+from typing import Final, Generic, Protocol, TypedDict, TypeVar, cast
 
 import orjson
 
 from curator.engines.base import Preview
+from curator.engines.exchanges import listener, note
+from curator.engines.sse import Event
 from curator.engines.transport import Transport
 from curator.errors import InvalidOutputError, RequestRejectedError
 from curator.types import DecideRequest, Decision, Json, JsonObject, Readout, Usage
@@ -19,6 +21,9 @@ MARK: Final = "\ue000goldless.state\ue000"
 
 LEAST: Final = 1e-6
 """Probability of an option to which a server gives 0: they round, and a logarithm must be finite."""
+
+MOST: Final = 1 << 40
+"""Tokens that no answer takes: a server that tells more tells nothing."""
 
 Made = TypeVar("Made")
 
@@ -59,10 +64,9 @@ class Memo(Generic[Made]):
             return found[1]
         shown = tuple((d.state, tuple(sorted(d.answers.items()))) for d in request.demonstrations)
         value = (request.questions, request.template, shown)
-        if value not in self._by_value:
-            self._trim()
-            self._by_value[value] = self._make(request)
-        made = self._by_value[value]
+        self._trim()
+        if (made := self._by_value.get(value)) is None:
+            made = self._by_value[value] = self._make(request)
         blank = DecideRequest("", request.questions, request.template, request.demonstrations)
         self._by_id[key] = (blank, made)
         return made
@@ -86,8 +90,21 @@ class Server:
     extra: JsonObject = field(default_factory=dict)
 
     async def post(self, path: str, body: bytes) -> Json:
-        """See `Transport.post`."""
-        return await self.transport.post(path, body)
+        """See `Transport.post`. What it took is noted, also where nobody can use the answer."""
+        # Tokenizing is no call of a model.
+        if listener.get() is None or path.startswith("//"):
+            return await self.transport.post(path, body)
+        try:
+            answer = await self.transport.post(path, body)
+        except BaseException as error:
+            note(None, error)
+            raise
+        note(told(answer))
+        return answer
+
+    def events(self, path: str, body: bytes) -> AsyncGenerator[Event, None]:
+        """See `Transport.events`."""
+        return self.transport.events(path, body)
 
 
 @dataclass(slots=True)
@@ -144,6 +161,20 @@ def usage_of(body: UsageBody | None) -> Usage:
         body.get("completion_tokens") or body.get("output_tokens") or 0,
         (details.get("cached_tokens") or 0) if details else 0,
     )
+
+
+def told(answer: Json) -> Usage | None:
+    """The usage that an answer tells, whatever else it says; None where it tells none."""
+    body = answer.get("usage") if isinstance(answer, dict) else None
+    if not isinstance(body, dict):
+        return None
+    try:
+        usage = usage_of(cast(UsageBody, body))
+        counts = (usage.input_tokens, usage.output_tokens, usage.cached_tokens)
+        sane = all(isinstance(count, int) and 0 <= count < MOST for count in counts)
+        return usage if sane and usage.input_tokens + usage.output_tokens else None
+    except SHAPE_ERRORS:
+        return None
 
 
 def from_probabilities(values: list[float], readout: Readout, label_mass: float | None = None) -> Decision:

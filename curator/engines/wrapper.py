@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TypeVar
 
 from curator.engines.base import Engine, EngineIdentity, Preview
-from curator.types import Capability, Completion, DecideRequest, Decisions, GenerateRequest
+from curator.engines.pieces import streamed
+from curator.types import Capability, Completion, DecideRequest, Decisions, Delta, GenerateRequest
 
 Request = TypeVar("Request", DecideRequest, GenerateRequest)
 Result = TypeVar("Result", Decisions, Completion)
@@ -14,7 +15,7 @@ Result = TypeVar("Result", Decisions, Completion)
 
 class WrapperEngine:
     """Passes everything on to `inner`. A wrapper overrides `around`, through which both kinds of call
-    go, and what else it changes."""
+    go, `stream`, which does the same piece by piece, and what else it changes."""
 
     def __init__(self, inner: Engine) -> None:
         self.inner = inner
@@ -45,6 +46,10 @@ class WrapperEngine:
     async def around(self, call: Callable[[Request], Awaitable[Result]], request: Request) -> Result:
         """One call; `call` is the inner engine's method."""
         return await call(request)
+
+    def stream(self, request: GenerateRequest) -> AsyncGenerator[Delta, None]:
+        """The inner engine's pieces. What a wrapper holds, it holds until the end, or until it is closed."""
+        return streamed(self.inner, request)
 
     async def preview(self, request: DecideRequest) -> tuple[Preview, ...]:
         """What the inner engine would send."""

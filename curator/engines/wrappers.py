@@ -1,27 +1,33 @@
 """Everything that can be put around an engine, and `wrap`, which does it in the right order.
 
 From the outside in: retry (waits hold no slot), concurrency (a slot per attempt), budget (every attempt
-is paid), tracing (a span per attempt), price (so that the span has the cost).
+is paid), tracing (a span per attempt), price (so that the span has the cost). A stream is retried before its
+first piece only; slot, reservation and span are held until it ends or is closed. Whoever bills puts a
+`MeteredEngine` around the engine first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import replace
 
 from curator.engines.base import Engine
 from curator.engines.budget import Account, Budget, BudgetEngine, Spent
 from curator.engines.concurrency import ConcurrencyEngine
+from curator.engines.metering import MeteredEngine
+from curator.engines.pieces import streamed
 from curator.engines.retry import RetryEngine, RetryPolicy
 from curator.engines.tracing import TracingEngine
 from curator.engines.wrapper import Request, Result, WrapperEngine
-from curator.types import Price
+from curator.types import Delta, GenerateRequest, Price
 
 __all__ = [
     "Account",
     "Budget",
     "BudgetEngine",
     "ConcurrencyEngine",
+    "MeteredEngine",
     "PricedEngine",
     "RetryEngine",
     "RetryPolicy",
@@ -45,6 +51,14 @@ class PricedEngine(WrapperEngine):
     async def around(self, call: Callable[[Request], Awaitable[Result]], request: Request) -> Result:
         result = await call(request)
         return replace(result, cost=self.price.cost(result.usage)) if result.cost is None else result
+
+    async def stream(self, request: GenerateRequest) -> AsyncGenerator[Delta, None]:
+        """The cost goes with the usage."""
+        async with aclosing(streamed(self.inner, request)) as pieces:
+            async for piece in pieces:
+                if piece.usage is not None and piece.cost is None:
+                    piece = replace(piece, cost=self.price.cost(piece.usage))
+                yield piece
 
 
 def wrap(

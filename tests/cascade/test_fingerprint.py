@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 from route_builders import CHAT, FUN, MOOD, row
 
-from cascade.fingerprint import identity_text, pinned, prompt_fingerprint, question_fingerprint
-from curator.engines.base import EngineIdentity, render_messages
-from curator.types import Demonstration, Message, Sampling, Template
+from cascade.fingerprint import pinned, prompt_fingerprint, question_fingerprint
+from curator.engines.base import EngineIdentity, identity_text, render_messages
+from curator.types import ChatRequest, Demonstration, Message, Sampling, Template
 
 TIERS = ("head:small@1", "http:big at http://a/v1")
 
@@ -59,6 +59,27 @@ def test_prompts_of_one_kind_share_a_fingerprint():
         replace(CHAT, sampling=Sampling(0.5)),
     ):
         assert prompt_fingerprint(other, TIERS) != base
+
+
+def test_a_chat_request_without_more_to_it_is_a_prompt_like_any_other():
+    chat = ChatRequest(CHAT.messages, CHAT.sampling, turns=({"role": "user", "content": "How many?"},), logprobs=2)
+    for same in (chat, replace(chat, extra={"user": "u", "presence_penalty": 0}), replace(chat, tool_choice="auto")):
+        assert prompt_fingerprint(same, TIERS) == prompt_fingerprint(CHAT, TIERS)
+
+
+def test_tools_images_and_fields_that_change_answers_belong_to_the_fingerprint():
+    chat = ChatRequest(CHAT.messages, CHAT.sampling)
+    tooled = replace(chat, tools=({"type": "function", "function": {"name": "add"}},))
+    image = {"role": "user", "content": [{"type": "text", "text": "?"}, {"type": "image_url", "image_url": {}}]}
+    kinds = [
+        chat,
+        tooled,
+        replace(tooled, tool_choice="required"),
+        replace(chat, turns=(image,)),
+        replace(chat, extra={"presence_penalty": 1}),
+        replace(chat, extra={"reasoning_effort": "low"}),
+    ]
+    assert len({prompt_fingerprint(kind, TIERS) for kind in kinds}) == len(kinds)
 
 
 def test_an_identity_in_full():

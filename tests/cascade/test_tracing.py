@@ -12,6 +12,7 @@ import pytest
 
 PROGRAM = """
 import asyncio, json
+from contextlib import aclosing
 from dataclasses import replace
 from opentelemetry import metrics, trace
 from opentelemetry.sdk.metrics import MeterProvider
@@ -19,12 +20,13 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from route_builders import FUN, MOOD, certificate, policy, row, scripted
+from route_builders import CHAT, FUN, MOOD, certificate, policy, row, scripted
 from cascade.policy import Scorer
 from cascade.router import Cascade
+from curator.engines.scripted import Streamed
 from curator.engines.wrappers import wrap
 from curator.errors import ServerError
-from curator.types import Price
+from curator.types import Delta, Price
 
 spans, reader = InMemorySpanExporter(), InMemoryMetricReader()
 provider = TracerProvider()
@@ -54,9 +56,21 @@ async def main():
     await cascade.decide(asked)
 
 asyncio.run(main())
-found = json.loads(reader.get_metrics_data().to_json())
+before, found = list(spans.get_finished_spans()), json.loads(reader.get_metrics_data().to_json())
+
+async def stream():
+    words = Streamed([Delta(text=word, logprobs=(-3.0,)) for word in "abcdefgh"])
+    tiers = {"small": wrap(scripted("tiny", generate=lambda asked: words)),
+             "strong": wrap(scripted("big", generate=lambda asked: "private text"))}
+    cascade = Cascade(tiers, policy(tiers, CHAT, {"text": [0.8]}))
+    async with aclosing(cascade.route_stream(CHAT).pieces()) as pieces:
+        return [trace.get_current_span().is_recording() async for _ in pieces]
+
+outside = asyncio.run(stream())
+after = [span for span in spans.get_finished_spans() if span not in before]
 print(json.dumps({"metrics": found["resource_metrics"][0]["scope_metrics"][0]["metrics"],
-                  "spans": [json.loads(span.to_json()) for span in spans.get_finished_spans()]}))
+                  "spans": [json.loads(span.to_json()) for span in before], "outside": outside,
+                  "streamed": [json.loads(span.to_json()) for span in after]}))
 """
 
 
@@ -169,3 +183,21 @@ def test_metrics_count_answers_by_tier_and_outcome(recorded):
     assert costs["small"]["attributes"]["gen_ai.usage.cost.currency"] == "EUR"
     confidence = {p["attributes"]["cascade.tier"]: p for p in found["cascade.confidence"]["data"]["data_points"]}
     assert (confidence["small"]["count"], confidence["strong"]["count"]) == (5, 1)
+
+
+def test_a_stream_is_one_trace_and_its_reader_is_not_in_it(recorded):
+    by_name = {span["name"]: span for span in recorded["streamed"]}
+    workflow, draft, judged, strong = (
+        by_name[name] for name in ("invoke_workflow cascade", "chat tiny", "cascade.decide", "chat big")
+    )
+    assert {span["context"]["trace_id"] for span in recorded["streamed"]} == {workflow["context"]["trace_id"]}
+    assert all(one["parent_id"] == workflow["context"]["span_id"] for one in (draft, judged, strong))
+    assert draft["attributes"]["error.type"] == "aborted"
+    assert judged["attributes"]["cascade.decision"] == "escalate"
+    assert judged["attributes"]["cascade.score"] < 0.8
+    assert workflow["attributes"]["cascade.tier"] == ["strong"]
+    assert workflow["attributes"]["gen_ai.request.stream"] is True
+    assert workflow["attributes"]["gen_ai.response.time_to_first_chunk"] > 0
+    assert "private" not in json.dumps(recorded["streamed"])
+    assert recorded["outside"]
+    assert not any(recorded["outside"])

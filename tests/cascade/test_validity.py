@@ -7,8 +7,9 @@ import sys
 
 import pytest
 
-from cascade.validity import is_valid, is_valid_tool_call
+from cascade.validity import calls_of, is_valid, is_valid_reply, is_valid_tool_call
 from curator.errors import InputError
+from curator.types import ChatRequest, GenerateRequest, Message, Sample
 
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"], "additionalProperties": False}
 
@@ -44,6 +45,59 @@ def test_tool_calls_need_a_known_tool_and_fitting_arguments():
     assert is_valid_tool_call("add", '{"n": 1}', tools)
     assert not is_valid_tool_call("add", '{"n": null}', tools)
     assert not is_valid_tool_call("sub", '{"n": 1}', tools)
+
+
+ASKED = (Message("user", "How many?"),)
+ADD = {"type": "function", "function": {"name": "add", "parameters": SCHEMA}}
+NOW = {"type": "function", "function": {"name": "now"}}
+FREE = {"type": "custom", "custom": {"name": "run"}}
+
+
+def call(name="add", arguments='{"n": 1}', kind="function"):
+    said = "arguments" if kind == "function" else "input"
+    return {"id": "a", "type": kind, kind: {"name": name, said: arguments}}
+
+
+@pytest.mark.parametrize(
+    ("calls", "choice", "valid"),
+    [
+        ([call()], None, True),
+        ([call(), call("now", "")], "auto", True),
+        ([call("now", "[]")], "auto", False),
+        ([call(), call(arguments='{"n": ')], "auto", False),
+        ([call("sub")], "auto", False),
+        ([call("run", "anything", "custom")], "auto", True),
+        ([call("add", "anything", "custom")], "auto", False),
+        ([call()], "none", False),
+        ([], "none", True),
+        ([], "required", False),
+        ([call("now", "{}")], "required", True),
+        ([call()], {"type": "function", "function": {"name": "add"}}, True),
+        ([call("now", "{}")], {"type": "function", "function": {"name": "add"}}, False),
+        ([], {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": []}}, False),
+        ([call()], {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": []}}, True),
+    ],
+)
+def test_a_reply_calls_tools_as_it_was_told_to(calls, choice, valid):
+    request = ChatRequest(ASKED, tools=(ADD, NOW, FREE), tool_choice=choice)
+    assert is_valid_reply(Sample("", "tool_calls", tool_calls=tuple(calls)), request) is valid
+
+
+def test_a_reply_without_calls_is_text_by_the_schema():
+    asked = GenerateRequest(ASKED, schema=SCHEMA)
+    assert is_valid_reply(Sample('{"n": 1}'), asked)
+    assert not is_valid_reply(Sample("one"), asked)
+    assert not is_valid_reply(Sample('{"n": 1}', "content_filter"), asked)
+    assert is_valid_reply(Sample("", tool_calls=(call(),)), ChatRequest(ASKED, schema=SCHEMA, tools=(ADD,)))
+    assert not is_valid_reply(Sample("", tool_calls=(call(),)), asked)
+
+
+def test_equal_calls_are_equal_however_they_are_written():
+    one = Sample("", tool_calls=(call(arguments='{"n": 1, "m": 2}'), call("now", "{}")))
+    other = Sample("", tool_calls=(call("now", "{ }"), call(arguments='{"m":2,"n":1}')))
+    assert calls_of(one) == calls_of(other)
+    assert calls_of(one) != calls_of(Sample("", tool_calls=(call(),)))
+    assert calls_of(Sample("", tool_calls=(call(arguments="{"),))) == [("add", "{")]
 
 
 def test_without_jsonschema_it_says_what_to_install():

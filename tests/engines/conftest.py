@@ -19,6 +19,7 @@ import time
 import urllib.request
 import warnings
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,8 +27,8 @@ import psutil
 import pytest
 
 from curator.engines.base import Preview
-from curator.engines.local import LocalEngine
-from curator.types import Completion, DecideRequest, Decisions, GenerateRequest
+from curator.engines.vllm import VLLMEngine
+from curator.types import Completion, DecideRequest, Decisions, Delta, GenerateRequest
 
 T = TypeVar("T")
 
@@ -39,7 +40,7 @@ DTYPE = "float32"
 class OnLoop:
     """An engine that lives in its own event loop, in a thread, so that tests in any loop can use it."""
 
-    def __init__(self, engine: LocalEngine) -> None:
+    def __init__(self, engine: VLLMEngine) -> None:
         self.engine = engine
         self.identity, self.capabilities, self.concurrency = engine.identity, engine.capabilities, engine.concurrency
         self._loop = asyncio.new_event_loop()
@@ -54,6 +55,20 @@ class OnLoop:
 
     async def generate(self, request: GenerateRequest) -> Completion:
         return await asyncio.wrap_future(self.submit(self.engine.generate(request)))
+
+    async def read(self, request: GenerateRequest, count: int | None = None) -> list[Delta]:
+        """The pieces of a stream, or its first `count`; then it is closed."""
+
+        async def pieces() -> list[Delta]:
+            found: list[Delta] = []
+            async with aclosing(self.engine.stream(request)) as stream:
+                async for piece in stream:
+                    found.append(piece)
+                    if len(found) == count:
+                        break
+            return found
+
+        return await asyncio.wrap_future(self.submit(pieces()))
 
     async def preview(self, request: DecideRequest) -> tuple[Preview, ...]:
         return await asyncio.wrap_future(self.submit(self.engine.preview(request)))
@@ -83,8 +98,6 @@ def vllm_processes() -> Callable[[], list[psutil.Process]]:
 def vllm_engine(smol) -> Iterator[OnLoop]:
     """The suite's vLLM in process."""
     pytest.importorskip("vllm", reason="vLLM is not installed")
-    from curator.engines.vllm import VLLMEngine
-
     settings = {"max_model_len": 2048, "kv_cache_memory_bytes": 768 << 20}
     engine = OnLoop(VLLMEngine(SMOL, dtype=DTYPE, **settings))
     yield engine

@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 
 from curator.engines.prompt import Prompter
 from curator.errors import ContextLengthError, TaskError
-from curator.types import DecideRequest, Message, Option, Question, Template
+from curator.types import ChatRequest, DecideRequest, GenerateRequest, Message, Option, Question, Sampling, Template
 
 QUESTION = Question("tone", "choice", "Tone?", (Option("positive", "it is good"), Option("negative"), Option("mixed")))
 GEMMA = (
@@ -101,3 +101,32 @@ def test_half_a_character_is_shown_in_the_tokenizers_notation(tokenizer):
     question = Question("q", "choice", "?", (Option("日"), Option("本")))
     (preview,) = Prompter(tokenizer, 1000).preview(DecideRequest("x", (question,)))
     assert all("�" not in token for _, tokens in preview.scored for token in tokens)
+
+
+CALLS = (
+    "{% for message in messages %}<{{ message['role'] }}>{{ message['content'] }}"
+    "{% for call in message.get('tool_calls') or [] %}{{ call['function']['name'] }}="
+    "{{ call['function']['arguments']['n'] if call['function']['arguments'] is mapping else 'raw' }}{% endfor %}"
+    "{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+
+
+def test_the_turns_of_a_chat_request_are_what_the_template_is_given(tokenizer):
+    tokenizer.chat_template = CALLS
+    call = {"id": "a", "type": "function", "function": {"name": "add", "arguments": '{"n": 1}'}}
+    half = {"id": "b", "type": "function", "function": {"name": "sub", "arguments": '{"n": '}}
+    turns = (
+        {"role": "developer", "content": "Be brief."},
+        {"role": "user", "content": [{"type": "text", "text": "How "}, {"type": "text", "text": "many?"}]},
+        {"role": "assistant", "content": None, "tool_calls": [call, half]},
+        {"role": "tool", "tool_call_id": "a", "content": "42"},
+    )
+    request = ChatRequest((Message("user", "How many?"),), Sampling(max_tokens=5), turns=turns)
+    prompter = Prompter(tokenizer, 1000)
+    assert prompter.decode(prompter.request(request)) == (
+        "<system>Be brief.<user>How many?<assistant>add=1sub=raw<tool>42<assistant>"
+    )
+    plain = GenerateRequest((Message("user", "How many?"),), Sampling(max_tokens=5))
+    assert prompter.decode(prompter.request(plain)) == "<user>How many?<assistant>"
+    with pytest.raises(ContextLengthError):
+        Prompter(tokenizer, 20).request(request)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import pytest
+from stream_reader import read
 
-from curator.engines.base import Engine, EngineIdentity
-from curator.engines.scripted import ScriptedEngine
-from curator.errors import ConfigError, RateLimitError
+from curator.engines.base import Engine, EngineIdentity, StreamingEngine
+from curator.engines.scripted import ScriptedEngine, Streamed
+from curator.errors import ConfigError, RateLimitError, ServerError
 from curator.types import (
+    ChatRequest,
     Completion,
     DecideRequest,
     Decisions,
+    Delta,
     Demonstration,
     GenerateRequest,
     Message,
@@ -18,6 +21,7 @@ from curator.types import (
     Question,
     Sample,
     Template,
+    Usage,
 )
 
 pytestmark = pytest.mark.anyio
@@ -113,3 +117,46 @@ async def test_preview_shows_the_whole_prompt_and_closing_is_noted():
     await engine.aclose()
     await engine.aclose()
     assert engine.closed
+
+
+async def test_a_text_streams_word_by_word():
+    engine = ScriptedEngine(generate=[" one\ntwo  three ", ["a", "b"], Completion((Sample("whole", "length"),))])
+    assert isinstance(engine, StreamingEngine)
+    found = [[piece async for piece in engine.stream(HI)] for _ in range(3)]
+    words, both, whole = found
+    assert [(piece.index, piece.text) for piece in words[:4]] == [(0, " one"), (0, "\ntwo"), (0, "  three "), (0, "")]
+    assert words[-1].usage == Usage(3, 6)
+    assert [piece.finish_reason for piece in both] == [None, "stop", None, "stop", None]
+    assert whole[0] == Delta(text="whole", finish_reason="length", whole=Sample("whole", "length"))
+    assert engine.aborted == 0
+
+
+async def test_pieces_come_as_they_are_written_and_fail_where_they_say():
+    pieces = [Delta(text="a", logprobs=(-0.5,)), "b", ServerError("broken")]
+    engine = ScriptedEngine(generate=lambda request: Streamed(pieces, delay=0.001))
+    found, error = await read(engine.stream(HI))
+    assert ([piece.text for piece in found], str(error)) == (["a", "b"], "broken")
+    with pytest.raises(ServerError, match="broken"):
+        await engine.generate(HI)
+    assert len(engine.requests) == 2
+    whole = await ScriptedEngine(generate=[Streamed(pieces[:2])]).generate(HI)
+    assert whole.samples[0].text == "ab"
+    assert whole.samples[0].logprob == -0.5
+
+
+async def test_faults_come_before_the_first_piece_and_closed_streams_are_counted():
+    engine = ScriptedEngine(generate=["one two"] * 2, faults=[RateLimitError("slow")])
+    with pytest.raises(RateLimitError):
+        await anext(engine.stream(HI))
+    pieces = engine.stream(HI)
+    await anext(pieces)
+    await pieces.aclose()
+    assert engine.aborted == 1
+    with pytest.raises(ConfigError, match="no script for generate"):
+        await anext(ScriptedEngine(decide=["good"]).stream(HI))
+
+
+async def test_a_chat_request_is_answered_like_any_other():
+    engine = ScriptedEngine(generate=["a", "b"])
+    assert (await engine.generate(ChatRequest(HI.messages))).samples[0].text == "a"
+    assert (await engine.generate(HI)).samples[0].text == "b"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -13,10 +14,19 @@ transformers = pytest.importorskip("transformers")
 
 from curator.engines import connect  # noqa: E402
 from curator.engines.base import Engine  # noqa: E402
+from curator.engines.pieces import streamed  # noqa: E402
 from curator.engines.torch_model import shared_length  # noqa: E402
 from curator.engines.transformers import TransformersEngine, choose  # noqa: E402
-from curator.errors import ConfigError, ContextLengthError, EngineError, TaskError, WeightsError  # noqa: E402
+from curator.errors import (  # noqa: E402
+    ConfigError,
+    ContextLengthError,
+    EngineError,
+    RequestRejectedError,
+    TaskError,
+    WeightsError,
+)
 from curator.types import (  # noqa: E402
+    ChatRequest,
     DecideRequest,
     Demonstration,
     GenerateRequest,
@@ -239,6 +249,26 @@ async def test_an_adapter_changes_the_answers(tiny_model, tmp_path):
         answers.append((await engine.decide(request)).answers[0].logprobs)
         await engine.aclose()
     assert answers[0] != pytest.approx(answers[1], abs=1e-3)
+
+
+async def test_a_stream_is_the_whole_text_in_one_piece(engine):
+    request = GenerateRequest((Message("user", "hi"),), Sampling(max_tokens=6), n=2)
+    whole = await engine.generate(request)
+    found = [piece async for piece in streamed(engine, request)]
+    assert [(piece.text, piece.finish_reason) for piece in found[:2]] == [
+        (one.text, one.finish_reason) for one in whole.samples
+    ]
+    assert (len(found), found[-1].usage) == (3, whole.usage)
+    assert len(whole.samples[0].head) == whole.usage.output_tokens
+
+
+async def test_a_chat_request_is_heeded_or_refused(engine):
+    plain = GenerateRequest((Message("user", "hi"),), Sampling(max_tokens=6))
+    chat = ChatRequest(plain.messages, plain.sampling, turns=({"role": "user", "content": "hi"},), extra={"user": "u"})
+    assert (await engine.generate(chat)).samples == (await engine.generate(plain)).samples
+    for asked, name in ((replace(chat, logprobs=1), "logprobs"), (replace(chat, extra={"top_k": 2}), "top_k")):
+        with pytest.raises(RequestRejectedError, match=f"cannot heed '{name}'"):
+            await engine.generate(asked)
 
 
 async def test_a_model_without_chat_template_gets_messages_joined_by_blank_lines(tiny_model, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import math
 import os
 
@@ -11,9 +12,17 @@ import pytest
 
 from curator.engines import connect
 from curator.engines.base import Engine
+from curator.engines.pieces import Collector
 from curator.engines.vllm import ENVIRONMENT, VLLMEngine
-from curator.errors import ConfigError, ContextLengthError, EngineError, MissingExtraError, ServerError
-from curator.types import DecideRequest, GenerateRequest, Message, Option, Question, Sampling
+from curator.errors import (
+    ConfigError,
+    ContextLengthError,
+    EngineError,
+    MissingExtraError,
+    RequestRejectedError,
+    ServerError,
+)
+from curator.types import ChatRequest, DecideRequest, GenerateRequest, Message, Option, Question, Sampling
 
 pytest.importorskip("vllm", reason="vLLM is not installed")
 
@@ -142,6 +151,48 @@ class TestOnAModel:
         completion = await vllm_engine.generate(GenerateRequest(ask, Sampling(max_tokens=60), schema))
         assert json.loads(completion.samples[0].text)["kind"] in ("person", "place")
 
+    async def test_the_pieces_of_a_stream_are_the_answer(self, vllm_engine):
+        ask = (Message("user", "What is the capital of France?"),)
+        request = ChatRequest(ask, Sampling(max_tokens=20), n=2, logprobs=2)
+        whole = await vllm_engine.generate(request)
+        found = await vllm_engine.read(request)
+        collector = Collector()
+        for piece in found:
+            collector.add(piece)
+        streamed = collector.completion()
+        assert len(found) > 4
+        assert [(one.text, one.finish_reason) for one in streamed.samples] == [
+            (one.text, one.finish_reason) for one in whole.samples
+        ]
+        assert streamed.samples[0].logprob == pytest.approx(whole.samples[0].logprob, abs=1e-2)
+        assert streamed.usage.output_tokens == whole.usage.output_tokens
+        assert streamed.usage.input_tokens == whole.usage.input_tokens
+        assert len(streamed.samples[0].tokens) == len(collector.logprobs())
+        assert all(len(token["top_logprobs"]) == 2 for token in streamed.samples[0].tokens)
+
+    async def test_samples_stream_side_by_side(self, vllm_engine):
+        ask = GenerateRequest((Message("user", "Tell me a story."),), Sampling(1.2, max_tokens=16, seed=5), n=3)
+        found = await vllm_engine.read(ask)
+        assert {piece.index for piece in found} == {0, 1, 2}
+        assert sorted(piece.index for piece in found if piece.finish_reason) == [0, 1, 2]
+        assert found[-1].usage.output_tokens == 48
+
+    async def test_a_stream_that_is_closed_is_aborted_in_the_engine(self, vllm_engine):
+        ask = GenerateRequest((Message("user", "Tell me a story."),), Sampling(1.0, max_tokens=1500))
+        first = await vllm_engine.read(ask, 3)
+        assert [piece.usage.output_tokens for piece in first] == sorted(piece.usage.output_tokens for piece in first)
+        llm = vllm_engine.engine._starting.result().llm
+        await until(lambda: llm.get_num_unfinished_requests() == 0)
+
+    async def test_tools_are_refused_and_their_results_are_read(self, vllm_engine):
+        tool = {"type": "function", "function": {"name": "add"}}
+        ask = (Message("user", "Hi"),)
+        with pytest.raises(RequestRejectedError, match="cannot heed 'tools'"):
+            await vllm_engine.generate(ChatRequest(ask, tools=(tool,)))
+        turns = ({"role": "user", "content": [{"type": "text", "text": "What is the capital of France?"}]},)
+        request = ChatRequest(ask, Sampling(max_tokens=20), turns=turns, tools=(tool,), tool_choice="none")
+        assert "Paris" in (await vllm_engine.generate(request)).samples[0].text
+
     async def test_a_cancelled_request_is_aborted_in_the_engine(self, vllm_engine):
         ask = GenerateRequest((Message("user", "Tell me a story."),), Sampling(1.0, max_tokens=1500))
         task = vllm_engine.submit(vllm_engine.engine.generate(ask))
@@ -165,6 +216,24 @@ class TestOnAModel:
             process.kill()
         with pytest.raises(ServerError, match="the vLLM engine died"):
             await asyncio.wrap_future(task)
+        assert (await vllm_engine.decide(DecideRequest("x", (ANSWER,)))).answers[0].label_mass > 0
+
+    async def test_closing_fails_what_is_in_flight_and_logs_no_traceback(self, vllm_engine, vllm_processes, caplog):
+        await vllm_engine.decide(DecideRequest("x", (ANSWER,)))
+        ask = GenerateRequest((Message("user", "Tell me a story."),), Sampling(1.0, max_tokens=1500))
+        task = vllm_engine.submit(vllm_engine.engine.generate(ask))
+        llm = vllm_engine.engine._starting.result().llm
+        await until(lambda: llm.get_num_unfinished_requests() == 1)
+        logging.getLogger("vllm").addHandler(caplog.handler)  # it does not propagate
+        try:
+            await asyncio.wrap_future(vllm_engine.submit(vllm_engine.engine.aclose()))
+        finally:
+            logging.getLogger("vllm").removeHandler(caplog.handler)
+        with pytest.raises(ServerError, match="the vLLM engine died"):
+            await asyncio.wrap_future(task)
+        assert "output_handler" not in caplog.text
+        assert not vllm_processes()
+        # The next request starts it again, for the tests that share it.
         assert (await vllm_engine.decide(DecideRequest("x", (ANSWER,)))).answers[0].label_mass > 0
 
 

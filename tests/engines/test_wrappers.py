@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import pytest
+from stream_reader import read
 
 from benchmarks.mock_server import Faults, MockServer
+from benchmarks.mock_stream import HANG, StreamServer, chunk
+from curator.engines.base import EngineIdentity, StreamingEngine
 from curator.engines.http import HTTPEngine
-from curator.engines.scripted import ScriptedEngine
+from curator.engines.scripted import ScriptedEngine, Streamed
 from curator.engines.wrappers import (
     Account,
     Budget,
@@ -34,6 +38,7 @@ from curator.types import (
     Completion,
     DecideRequest,
     Decisions,
+    Delta,
     GenerateRequest,
     Message,
     Option,
@@ -306,3 +311,101 @@ async def test_all_rows_come_through_a_faulty_server():
     failed = sum(count for name, count in server.counts.items() if not name.startswith("/"))
     assert len(results) == 300
     assert failed > 20
+
+
+# Streams through all of them
+
+CHAT = GenerateRequest((Message("user", "How many?"),), Sampling(max_tokens=10))
+
+
+def streaming(*replies, **settings):
+    return ScriptedEngine(generate=list(replies), **settings)
+
+
+async def test_a_stream_goes_through_all_wrappers_with_usage_and_cost():
+    engine = wrap(streaming("It is 42"), price=Price(1e6, 2e6), budget=Budget(money=200))
+    assert isinstance(engine, StreamingEngine)
+    found = [piece async for piece in engine.stream(CHAT)]
+    assert [piece.text for piece in found] == ["It", " is", " 42", "", ""]
+    assert (found[-1].usage, found[-1].cost) == (Usage(2, 3), 8.0)
+
+
+async def test_an_engine_without_stream_is_wrapped_all_the_same():
+    class Plain:
+        identity = EngineIdentity("scripted", "plain")
+        capabilities, concurrency = frozenset({"generate"}), 1
+        generate = staticmethod(streaming("It is 42").generate)
+
+    engine = wrap(Plain())
+    assert [piece.text async for piece in engine.stream(CHAT)] == ["It is 42", ""]
+
+
+async def test_a_stream_is_retried_before_its_first_piece_only():
+    inner = streaming("fine", faults=[RateLimitError("slow"), ServerError("500")])
+    found = [piece async for piece in RetryEngine(inner, FAST).stream(CHAT)]
+    assert found[0].text == "fine"
+    assert found[-1].usage.calls == 3
+    broken = streaming(Streamed(["half", ServerError("it broke")]), "fine")
+    found, error = await read(RetryEngine(broken, FAST).stream(CHAT))
+    assert ([piece.text for piece in found], str(error), len(broken.requests)) == (["half"], "it broke", 1)
+
+
+@pytest.mark.parametrize("how", ["end", "close", "fail", "cancel"])
+async def test_a_stream_holds_its_slot_until_it_is_over(how):
+    script = Streamed(["a", ServerError("it broke")] if how == "fail" else ["a", "b"])
+    inner = ScriptedEngine(generate=lambda request: script)
+    engine = ConcurrencyEngine(inner, limit=1)
+    first = engine.stream(CHAT)
+    await anext(first)
+    second = asyncio.create_task(engine.generate(CHAT) if how == "fail" else anext(engine.stream(CHAT)))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert len(inner.requests) == 1
+    if how == "close":
+        await first.aclose()
+    elif how == "cancel":
+        with pytest.raises(asyncio.CancelledError):
+            await first.athrow(asyncio.CancelledError())
+    else:
+        await read(first)
+    with suppress(ServerError):
+        await second
+    assert len(inner.requests) == 2
+
+
+async def test_a_budget_is_held_until_the_stream_ends_and_books_what_it_took():
+    account = Account(Budget(tokens=1000))
+    pieces = BudgetEngine(streaming("It is 42"), account).stream(CHAT)
+    await anext(pieces)
+    assert account.reserved.tokens == 9 + 64 + 10
+    assert [piece.usage async for piece in pieces][-1] == Usage(2, 3)
+    assert (account.reserved, account.spent) == (Spent(), Spent(1, 5))
+
+
+@pytest.mark.parametrize("how", ["close", "fail"])
+async def test_a_stream_that_does_not_end_is_booked_by_what_came(how):
+    account = Account(Budget(tokens=1000))
+    inner = streaming(Streamed(["a", "b", ServerError("it broke")]))
+    pieces = BudgetEngine(inner, account).stream(CHAT)
+    await anext(pieces)
+    if how == "close":
+        await pieces.aclose()
+    else:
+        assert isinstance((await read(pieces))[1], ServerError)
+    assert account.reserved == Spent()
+    assert account.spent == Spent(1, 9 + 64 + (1 if how == "close" else 2))
+    told = streaming(Streamed([Delta(text="a", usage=Usage(2, 1)), "b"]))
+    pieces = BudgetEngine(told, account).stream(CHAT)
+    await anext(pieces)
+    await pieces.aclose()
+    assert account.spent.tokens == 9 + 64 + (1 if how == "close" else 2) + 3
+
+
+async def test_closing_a_wrapped_stream_closes_the_one_inside():
+    async with StreamServer([chunk("a"), HANG]) as server:
+        engine = wrap(HTTPEngine(server.url, "mock"), budget=Budget(calls=5), price=Price(1, 1))
+        pieces = engine.stream(CHAT)
+        assert (await anext(pieces)).text == "a"
+        await pieces.aclose()
+        await server.until(lambda: server.gone == 1)
+        await engine.aclose()

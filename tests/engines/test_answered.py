@@ -8,7 +8,8 @@ import time
 import orjson
 import pytest
 
-from curator.engines.transport import Transport, error_from, parse_base, retry_after
+from curator.engines.answered import error_from, retry_after
+from curator.engines.transport import Transport, parse_base
 from curator.errors import (
     ConfigError,
     ContextLengthError,

@@ -1,0 +1,1 @@
+"""`goldless serve`: a cascade as a server, and what keeps it answering."""

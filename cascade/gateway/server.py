@@ -1,0 +1,97 @@
+"""Listening, and stopping in order: nothing new is taken on, what is in flight is finished, counts are kept."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from cascade.gateway.app import build_app
+from cascade.gateway.gateway import Gateway
+from cascade.gateway.metrics import expose
+from curator.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+LINGER: Final = 2.0
+"""Seconds in which the rest of a refused body is read, so that its sender gets to see the answer."""
+
+
+async def serve(gateway: Gateway, stop: asyncio.Event, ready: Callable[[str], None]) -> None:
+    """Serve until `stop` is set, then drain. `ready` is told the address.
+
+    Raises: ConfigError if the address cannot be listened on.
+    """
+    async with listening(gateway) as address:
+        ready(address)
+        await stop.wait()
+
+
+@asynccontextmanager
+async def listening(gateway: Gateway) -> AsyncIterator[str]:
+    """The server for the length of the block; yields its address (`http://127.0.0.1:8080`).
+
+    Raises: ConfigError if the address cannot be listened on.
+    """
+    limits = gateway.settings.limits
+    runner = web.AppRunner(
+        build_app(gateway),
+        handle_signals=False,
+        # A client that goes away takes its request's work with it.
+        handler_cancellation=True,
+        access_log=None,
+        logger=_quiet(),
+        keepalive_timeout=limits.idle_seconds,
+        lingering_time=LINGER,
+        shutdown_timeout=limits.drain_seconds,
+    )
+    await runner.setup()
+    try:
+        expose(gateway)
+        address = await _listen(runner, gateway.settings.host, gateway.settings.port)
+        watcher = asyncio.create_task(gateway.life.watch())
+        try:
+            yield address
+        finally:
+            gateway.draining = True
+            watcher.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watcher
+    finally:
+        await runner.cleanup()
+        await gateway.life.finish(limits.drain_seconds)
+
+
+async def _listen(runner: web.AppRunner, host: str, port: int) -> str:
+    try:
+        await web.TCPSite(runner, host, port, backlog=1024).start()
+    except OSError as error:
+        why = error.strerror or str(error)
+        hint = "name another with --port" if error.errno == errno.EADDRINUSE else "see serve.host and serve.port"
+        raise ConfigError(f"cannot listen on {host} port {port}: {why}", hint=hint) from None
+    found = runner.addresses[0]
+    shown = f"[{found[0]}]" if ":" in found[0] else found[0]
+    return f"http://{shown}:{found[1]}"
+
+
+def _quiet() -> logging.Logger:
+    """aiohttp's log without what clients sent: of a request that is no HTTP it would show the header that is wrong."""
+    quiet = logging.getLogger(f"{__name__}.aiohttp")
+    if not quiet.filters:
+        quiet.addFilter(_without_headers)
+    return quiet
+
+
+def _without_headers(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, HttpProcessingError):
+        log.info("a client sent what is no HTTP request")
+        return False
+    return True
