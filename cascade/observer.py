@@ -110,8 +110,10 @@ class Observer:
         return TierAnswer(teacher.name, teacher.engine.identity, tuple(q.name for q in questions), answer)
 
     def _settle(self, audit: AuditRecord, served: Served[Decision], theirs: Decision | None) -> AuditRecord:
-        differs = None if theirs is None or served.answer is None else theirs.top != served.answer.top
-        return self.live[audit.question].settle(audit, differs)
+        live, differs = self.live[audit.question], None
+        if theirs is not None and served.answer is not None:
+            differs = live.policy.certificate.differs(served.answer.top, theirs.top)
+        return live.settle(audit, differs)
 
     def _attempts(self, routed: Routed[Decision]) -> list[TierAnswer]:
         engines = {tier.name: tier.engine.identity for tier in self.cascade.tiers}

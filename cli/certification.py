@@ -162,11 +162,10 @@ class Certification:
         from cli.build import price_of
 
         now = datetime.now(UTC).replace(microsecond=0)
-        records = []
-        for given, answers in zip(self.settings.tiers, tiers, strict=True):
-            price = price_of(given)
-            pair = None if price is None else (price.input, price.output)
-            records.append(TierRecord(name=given.name, identity=answers.identity, price=pair, spec=given.spec))
+        records = [
+            TierRecord.of(given.name, answers.identity, price_of(given), given.spec)
+            for given, answers in zip(self.settings.tiers, tiers, strict=True)
+        ]
         return Policy(
             created=now,
             expires=now + timedelta(days=self.settings.days),
