@@ -56,7 +56,10 @@ class Certification:
         documents = self._documents(store, {name for rows in truth.values() for name in rows})
         progress.total = len(documents) * len(self.settings.tiers)
         with store.run("certify", {"task": self.task.id, "tiers": [tier.name for tier in self.settings.tiers]}) as run:
-            tiers = [await ask_tier(one, self.task, documents, (store, run), progress) for one in self.settings.tiers]
+            tiers = [
+                await ask_tier(one, self.task, documents, (store, run), progress, self.settings.tiers)
+                for one in self.settings.tiers
+            ]
         for one in tiers:
             if one.errors:
                 self.session.out.complain(f"of {one.name}'s answers, failed: {show(dict(one.errors))}")
@@ -142,7 +145,7 @@ class Certification:
         limits = self.settings.gate.limits
         places = {question.name: place for place, question in enumerate(self.task.questions)}
         found: dict[str, Sequence[Check]] = {}
-        async with aclosing(engine_of(given)) as engine:
+        async with aclosing(engine_of(given, known=self.settings.tiers)) as engine:
             for one in questions:
                 place = places[one.name]
                 rule = next(rule for rule in one.rules if rule.tier == given.name)
@@ -160,10 +163,11 @@ class Certification:
     def _policy(self, questions: Sequence[QuestionPolicy], tiers: Sequence[TierAnswers]) -> Policy:
         from cascade.policy import Policy, TierRecord
         from cli.build import price_of
+        from cli.cascades import full_spec
 
         now = datetime.now(UTC).replace(microsecond=0)
         records = [
-            TierRecord.of(given.name, answers.identity, price_of(given), given.spec)
+            TierRecord.of(given.name, answers.identity, price_of(given), full_spec(given))
             for given, answers in zip(self.settings.tiers, tiers, strict=True)
         ]
         return Policy(

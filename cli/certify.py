@@ -71,6 +71,7 @@ def certify(
         raise ConfigError(f"there is no folder for {out}", hint="make it first, or name another file with --out")
     task = _closed(session.task())
     settings = _settings(session, tier, price, {"sample": sample, "alpha": alpha})
+    _not_its_own_tier(settings, out)
     job = Certification(session, task, settings, audits, gate, traffic)
     with session.out.guarded():
         policy = seal(job.run(), sign)
@@ -117,6 +118,15 @@ def _settings(
         raise ConfigError("the tiers' prices are in different currencies", hint="convert them to one")
     said = {name: value for name, value in given.items() if value is not None}
     return settings.model_copy(update={"tiers": list(found.values()), **said})
+
+
+def _not_its_own_tier(settings: CascadeSettings, out: Path) -> None:
+    """Raises: ConfigError where the new policy would replace that of one of its tiers."""
+    from cascade.opening import CascadeSpec, is_cascade
+
+    for tier in settings.tiers:
+        if is_cascade(tier.spec) and CascadeSpec.read(tier.spec).policy.resolve() == out.resolve():
+            raise ConfigError(f"{out} is the policy of the tier {tier.name}", hint="name another file with --out")
 
 
 def _pair(written: str, option: str) -> tuple[str, str]:

@@ -48,8 +48,10 @@ async def ask_tier(
     documents: Sequence[Document],
     place: tuple[Store, Run],
     progress: Progress,
+    known: Sequence[TierSettings] = (),
 ) -> TierAnswers:
-    """Have a tier answer the task about the documents, as far as it has not; its engine is closed then.
+    """Have a tier answer the task about the documents, as far as it has not; its engine is closed then. `known` says
+    how the tiers of a tier that is a cascade are connected.
 
     Raises: GoldlessError where the tier cannot be asked: wrong credentials, no such model, a dead server.
     """
@@ -59,7 +61,7 @@ async def ask_tier(
 
     store, run = place
     prompting = Prompting(long_text=tier.long_text)
-    async with aclosing(engine_of(tier)) as engine:
+    async with aclosing(engine_of(tier, known=known)) as engine:
         failed = dict(progress.errors)
         try:
             await annotate([documents], task, engine, run, prompting=prompting, progress=progress)
