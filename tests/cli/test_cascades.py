@@ -7,8 +7,10 @@ from pathlib import Path
 
 import orjson
 import pytest
+from pydantic import BaseModel
 
 from benchmarks.mock_server import MockServer
+from curator.task import Task
 from tests.cli.conftest import Project, Serve
 from tests.cli.test_certification import TIERS, Large
 
@@ -204,3 +206,63 @@ def test_a_lesson_is_of_one_model_and_a_policy_must_be_there(certified: Project)
     done = certified.run("curate", "--dry-run")
     assert done.exit_code == 2
     assert "cannot be read: No such file" in done.stderr
+
+
+WORDS = ("wonderful", "moving", "funny", "clever"), ("dreadful", "boring", "clumsy", "noisy")
+PLAIN = ("The film starts slowly.", "My sister chose it.", "It runs for two hours.", "We saw it on a Friday.")
+
+
+def review(number: int) -> str:
+    """A review whose words say what it is; in every third others say the opposite, and they count."""
+    own, other = WORDS[number % 2], WORDS[1 - number % 2]
+    said = f"{PLAIN[number % 4]} I found it {own[number // 2 % 4]}"
+    others = f"Others said {other[number // 3 % 4]}, {other[number // 5 % 4]} and {other[number // 7 % 4]}"
+    return f"{said}. {others}, number {number}." if number % 3 == 0 else f"{said}, number {number}."
+
+
+@pytest.mark.engine
+def test_heads_on_a_real_encoder_as_tiers(project: Project) -> None:
+    """A head that saw twelve simple reviews before one that saw two hundred of both kinds, on MiniLM."""
+    pytest.importorskip("torch")
+    from curator.engines.known import DEFAULT_ENCODER
+    from curator.training.classifier import train_classifier
+    from curator.training.supervision import Supervision
+
+    project.texts = [review(number) for number in range(1000, 1300)]
+    lines = ["[cascade]", "alpha = 0.1", "sample = 300", "gate = {rows = 0}"]
+    project.write()
+    (question,) = _task(project).questions
+    simple = [number for number in range(30) if number % 3]
+    for name, seen, price in (("few", simple[:12], 0.01), ("many", range(200), 1.0)):
+        folder = project.folder / name
+        supervision = Supervision.of_labels(
+            question, [("positive", "negative")[(number + (number % 3 == 0)) % 2] for number in seen]
+        )
+        train_classifier(list(map(review, seen)), [supervision], folder, DEFAULT_ENCODER)
+        prices = [f"price_input = {price}", f"price_output = {price}"]
+        lines += ["[[cascade.tiers]]", f'name = "{name}"', f'spec = "head:{folder}"', *prices]
+    tiers = "\n".join(lines) + "\n"
+    project.write(tiers)
+    project.ok("ingest")
+    project.ok("certify", "--out", str(policy_of(project)))
+    found = certificate(project)
+    assert found["verdict"] == "PASS"
+    project.write(tiers)
+    text = project.settings.read_text(encoding="utf-8")
+    spec = f'[engine]\nspec = "cascade:{policy_of(project)}"'
+    project.settings.write_text(re.sub(r'\[engine\]\nspec = "[^"]*"', spec, text), encoding="utf-8")
+    (dry,) = project.json("curate", "--dry-run")
+    (report,) = project.json("curate")
+    served = report["annotation"]["served_by"]
+    assert served.keys() == {"few", "many"}
+    assert served["few"] / 300 == pytest.approx(found["shares"][0], abs=0.1)
+    assert report["annotation"]["cost"] == pytest.approx(dry["cost"], rel=0.25)
+    (life,) = project.json("why", "d0")
+    assert [one["served_by"] for one in life["annotations"] if "served_by" in one] in ([["few"]], [["many"]])
+
+
+def _task(project: Project) -> Task[BaseModel]:
+    from cli.build import task_of
+    from cli.config import read_settings
+
+    return task_of(read_settings(project.settings), project.folder)
