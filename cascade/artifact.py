@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,7 +81,7 @@ def load(path: Path, *, key: Path | None = None, now: datetime | None = None) ->
 
 def check(policy: Policy, tiers: Mapping[str, str], questions: Mapping[str, str]) -> None:
     """Refuse a policy that was made for other models or questions than these. `tiers` maps a tier's name to who it is
-    (`cascade.fingerprint.identity_text`), the cheapest first; `questions` a question's name to its fingerprint.
+    (`curator.engines.base.identity_text`), the cheapest first; `questions` a question's name to its fingerprint.
 
     Raises: ConfigError naming the tier or the question.
     """
@@ -154,12 +154,9 @@ def signing_key(path: Path) -> Ed25519PrivateKey:
         from cryptography.hazmat.primitives.serialization import load_pem_private_key
     except ImportError as error:
         raise _missing(error) from error
-    try:
-        key = load_pem_private_key(_pem(path), None)
-    except (ValueError, TypeError):
-        raise ConfigError(f"{path} holds no private key without a password", hint=MAKE_KEY) from None
+    key = _read(path, lambda pem: load_pem_private_key(pem, None), "private key without a password")
     if not isinstance(key, Ed25519PrivateKey):
-        raise ConfigError(f"the key in {path} is no Ed25519 key", hint=MAKE_KEY)
+        raise _other_kind(path)
     return key
 
 
@@ -169,20 +166,23 @@ def _public(path: Path) -> Ed25519PublicKey:
         from cryptography.hazmat.primitives.serialization import load_pem_public_key
     except ImportError as error:
         raise _missing(error) from error
-    try:
-        key = load_pem_public_key(_pem(path))
-    except ValueError:
-        raise ConfigError(f"{path} holds no public key", hint=MAKE_KEY) from None
+    key = _read(path, load_pem_public_key, "public key")
     if not isinstance(key, Ed25519PublicKey):
-        raise ConfigError(f"the key in {path} is no Ed25519 key", hint=MAKE_KEY)
+        raise _other_kind(path)
     return key
 
 
-def _pem(path: Path) -> bytes:
+def _read(path: Path, read: Callable[[bytes], object], what: str) -> object:
     try:
-        return path.read_bytes()
+        return read(path.read_bytes())
     except OSError as error:
         raise ConfigError(f"the key {path} cannot be read: {error.strerror}", hint=MAKE_KEY) from None
+    except (ValueError, TypeError):
+        raise ConfigError(f"{path} holds no {what}", hint=MAKE_KEY) from None
+
+
+def _other_kind(path: Path) -> ConfigError:
+    return ConfigError(f"the key in {path} is no Ed25519 key", hint=MAKE_KEY)
 
 
 def _missing(error: ImportError) -> MissingExtraError:

@@ -17,12 +17,11 @@ from cascade.signals import SignalSpec, decision_signals, parse_signal, text_sig
 from cascade.validity import is_valid
 from curator.engines.base import Engine
 from curator.errors import InvalidOutputError, RefusalError
-from curator.types import Capability, Completion, DecideRequest, Decision, GenerateRequest, Usage
+from curator.types import Capability, Completion, DecideRequest, Decision, Decisions, GenerateRequest, Usage
 
 TEXT: Final = "text"
 """The name of the one question that a prompt is."""
 
-_TOP: Final = (parse_signal("top_probability"),)
 _SEQUENCE: Final = (parse_signal("sequence_probability"),)
 
 
@@ -66,8 +65,8 @@ class Asking(Protocol[Answer]):
         """The value of a signal that needs more."""
         ...
 
-    def same(self, place: int, one: Answer, other: Answer) -> bool:
-        """Whether two answers say the same."""
+    def same(self, place: int, one: Answer, other: Answer, tolerance: int = 0) -> bool:
+        """Whether two answers say the same; those to a score also where they are at most `tolerance` levels apart."""
         ...
 
     def valid(self, answer: Answer) -> bool:
@@ -80,6 +79,14 @@ class Asking(Protocol[Answer]):
 
     def signed(self, answer: Answer, tier: str) -> Answer:
         """The answer with the name of the tier that gave it."""
+        ...
+
+    def said(self, place: int, answer: Answer) -> str:
+        """The answer in words: the option's label, or the text."""
+        ...
+
+    def whole(self, reply: Reply[Answer]) -> Decisions | Completion:
+        """A reply as an engine gives it."""
         ...
 
 
@@ -99,11 +106,15 @@ class Deciding:
             return refusal(len(places))
         if len(found.answers) != len(places):
             raise InvalidOutputError(f"{engine.identity} gave {len(found.answers)} answers to {len(places)} questions")
+        for place, answer in zip(places, found.answers, strict=True):
+            question = self.request.questions[place]
+            if answer is not None and len(answer.logprobs) != len(question.options):
+                counts = f"{len(answer.logprobs)} probabilities for the {len(question.options)} options"
+                raise InvalidOutputError(f"{engine.identity} gave {counts} of {question.name!r}")
         return Reply(found.answers, found.usage, found.cost, found.latency)
 
     def free(self, place: int, answer: Decision, specs: Sequence[SignalSpec]) -> dict[str, float]:
-        values = decision_signals(specs, (answer,), self.request.questions[place])
-        return {name: float(value[0]) for name, value in values.items()}
+        return decision_signals(specs, answer, self.request.questions[place])
 
     async def probe(self, engine: Engine, place: int, answer: Decision, spec: SignalSpec) -> Probe:
         question = self.request.questions[place]
@@ -113,17 +124,23 @@ class Deciding:
             return await verify_decision(engine, self.request, question, answer)
         return Probe(math.nan, Usage(calls=0), 0.0)
 
-    def same(self, place: int, one: Decision, other: Decision) -> bool:
-        return one.top == other.top
+    def same(self, place: int, one: Decision, other: Decision, tolerance: int = 0) -> bool:
+        return abs(one.top - other.top) <= tolerance
 
     def valid(self, answer: Decision) -> bool:
         return True
 
     def raw(self, place: int, answer: Decision) -> float:
-        return self.free(place, answer, _TOP)["top_probability"]
+        return max(answer.probabilities)
 
     def signed(self, answer: Decision, tier: str) -> Decision:
-        return replace(answer, served_by=_path(tier, answer.served_by))
+        return Decision(answer.logprobs, answer.label_mass, answer.readout, _path(tier, answer.served_by))
+
+    def said(self, place: int, answer: Decision) -> str:
+        return self.request.questions[place].options[answer.top].label
+
+    def whole(self, reply: Reply[Decision]) -> Decisions:
+        return Decisions(tuple(reply.answers), reply.usage, reply.cost, reply.latency)
 
     def _part(self, places: Sequence[int]) -> DecideRequest:
         if len(places) == len(self.names):
@@ -159,7 +176,7 @@ class Generating:
             return await verify_text(engine, self.request, answer.samples[0].text)
         return Probe(math.nan, Usage(calls=0), 0.0)
 
-    def same(self, place: int, one: Completion, other: Completion) -> bool:
+    def same(self, place: int, one: Completion, other: Completion, tolerance: int = 0) -> bool:
         said = self.answer_of(one.samples[0].text)
         return said is not None and said == self.answer_of(other.samples[0].text)
 
@@ -171,6 +188,15 @@ class Generating:
 
     def signed(self, answer: Completion, tier: str) -> Completion:
         return replace(answer, served_by=_path(tier, answer.served_by))
+
+    def said(self, place: int, answer: Completion) -> str:
+        return answer.samples[0].text
+
+    def whole(self, reply: Reply[Completion]) -> Completion:
+        """Without samples, where it was refused."""
+        (answer,) = reply.answers
+        samples = () if answer is None else answer.samples
+        return Completion(samples, reply.usage, reply.cost, reply.latency)
 
 
 def _path(tier: str, inner: str) -> str:

@@ -6,10 +6,10 @@ from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 
 from cascade.asking import TEXT
-from cascade.fingerprint import identity_text, prompt_fingerprint, question_fingerprint
+from cascade.fingerprint import prompt_fingerprint, question_fingerprint
 from cascade.policy import Certificate, Policy, QuestionPolicy, Rule, Scorer, TierRecord, Verdict
 from cascade.signals import parse_signal
-from curator.engines.base import Engine
+from curator.engines.base import Engine, identity_text
 from curator.errors import ConfigError
 from curator.types import DecideRequest, GenerateRequest, Price
 

@@ -5,21 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 import orjson
 
-from curator.engines.base import EngineIdentity, question_leads
-from curator.types import DecideRequest, GenerateRequest, Question, TurnOrder
-
-
-def identity_text(identity: EngineIdentity) -> str:
-    """Who answers, in full: `provider:model[+adapter][@revision][ at endpoint]`, as a policy's tiers record it.
-
-    The endpoint belongs to it: behind another address the same name may be another model.
-    """
-    revision = f"@{identity.revision}" if identity.revision else ""
-    endpoint = f" at {identity.endpoint}" if identity.endpoint else ""
-    return f"{identity}{revision}{endpoint}"
+from curator.engines.base import question_leads
+from curator.types import DecideRequest, GenerateRequest, Question, Sampling, TurnOrder
 
 
 def pinned(request: DecideRequest) -> DecideRequest:
@@ -40,9 +31,18 @@ def question_fingerprint(request: DecideRequest, question: Question, tiers: Sequ
 def prompt_fingerprint(request: GenerateRequest, tiers: Sequence[str]) -> str:
     """Hash (hex, 128 bit) of what the prompts of one kind have in common: system messages, schema, how many samples
     and how they are drawn (the seed apart), and who answers; not what the user says."""
-    system = [message.content for message in request.messages if message.role == "system"]
-    sampling = replace(request.sampling, seed=None)
-    return _hash("generate", system, request.schema, sampling, request.n, list(tiers))
+    system = tuple(message.content for message in request.messages if message.role == "system")
+    sampling = request.sampling if request.sampling.seed is None else replace(request.sampling, seed=None)
+    schema = None if request.schema is None else orjson.dumps(request.schema, option=orjson.OPT_SORT_KEYS)
+    return _prompt_hash(system, schema, sampling, request.n, tuple(tiers))
+
+
+@lru_cache(maxsize=256)
+def _prompt_hash(
+    system: tuple[str, ...], schema: bytes | None, sampling: Sampling, count: int, tiers: tuple[str, ...]
+) -> str:
+    """A served application sends few kinds of prompts, many times."""
+    return _hash("generate", system, None if schema is None else orjson.Fragment(schema), sampling, count, tiers)
 
 
 def _hash(*parts: object) -> str:

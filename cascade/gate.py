@@ -13,8 +13,6 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final, Literal
 
-import numpy as np
-
 from cascade.policy import QuestionPolicy, Rule, Verdict
 from cascade.risk import lower_bound, upper_bound
 from cascade.signals import decision_signals, parse_signal
@@ -134,9 +132,8 @@ def accepts_by(rule: Rule) -> Accepts:
     specs = [parse_signal(name) for name in rule.scorer.signals]
 
     def accepts(question: Question, decision: Decision) -> bool:
-        known = decision_signals(specs, [decision], question)
-        values = np.array([[known[spec.name][0] if spec.name in known else 1.0 for spec in specs]])
-        return bool(rule.scorer.score(values)[0] >= rule.limit)
+        known = decision_signals(specs, decision, question)
+        return rule.scorer.score_one([known.get(spec.name, 1.0) for spec in specs]) >= rule.limit
 
     return accepts
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic
-
-import numpy as np
 
 from cascade.asking import Asking
 from cascade.policy import Rule
 from cascade.probing import Probe
 from cascade.routed import Answer, Judgement, Reason
-from cascade.signals import SignalSpec, parse_signal
+from cascade.signals import parse_signal
 from curator.engines.base import Engine
 from curator.engines.readout import together
 
@@ -39,22 +37,16 @@ async def judge(
         return Judged(Judgement(name, None, Reason.REFUSED, threshold=rule.limit))
     if not asking.valid(answer):
         return Judged(Judgement(name, answer, Reason.INVALID, threshold=rule.limit))
-    values = {spec.name: math.nan for spec in specs} | asking.free(place, answer, specs)
-    if before is not None:
-        values |= {spec.name: float(asking.same(place, answer, before)) for spec in specs if spec.needs == "tier"}
-    costly = [spec for spec in specs if spec.needs in ("samples", "calls")]
-    probes: list[Probe] = []
-    if costly and not any(math.isnan(values[spec.name]) for spec in specs if spec not in costly):
-        probes = await together([asking.probe(engine, place, answer, spec) for spec in costly])
-        values |= {spec.name: probe.value for spec, probe in zip(costly, probes, strict=True)}
-    return Judged(_judged(name, answer, values, specs, rule), probes)
-
-
-def _judged(
-    name: str, answer: Answer, values: Mapping[str, float], specs: Sequence[SignalSpec], rule: Rule
-) -> Judgement[Answer]:
-    row = np.array([[values[spec.name] for spec in specs]])
-    # Of a NaN, interpolation makes a NaN: an unknown signal is never a low one.
-    score = float(rule.scorer.score(row)[0])
+    values, probes = asking.free(place, answer, specs), list[Probe]()
+    if more := [spec for spec in specs if spec.name not in values]:
+        values |= {spec.name: math.nan for spec in more}
+        if before is not None:
+            values |= {spec.name: float(asking.same(place, answer, before)) for spec in more if spec.needs == "tier"}
+        costly = [spec for spec in more if spec.costly]
+        if not any(math.isnan(values[spec.name]) for spec in specs if not spec.costly):
+            probes = await together([asking.probe(engine, place, answer, spec) for spec in costly])
+            values |= {spec.name: probe.value for spec, probe in zip(costly, probes, strict=True)}
+    # A score is NaN where a signal is: an unknown signal is never a low one.
+    score = rule.scorer.score_one([values[spec.name] for spec in specs])
     reason = Reason.UNKNOWN if math.isnan(score) else Reason.REACHED if score >= rule.limit else Reason.BELOW
-    return Judgement(name, answer, reason, values, score, rule.limit)
+    return Judged(Judgement(name, answer, reason, values, score, rule.limit), probes)

@@ -21,15 +21,15 @@ from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from cascade.live_state import Alarm, Counts, LiveState, Share, in_order
 from cascade.policy import QuestionPolicy
-from cascade.sequential import RATIOS, Bets, DriftTest, risk_bounds
+from cascade.sequential import Bets, DriftTest, risk_bounds
 from curator.errors import ConfigError, InputError
 
 MOST_PENDING: Final = 1024
 """Audits that may be on their way per question. Beyond them the oldest counts as lost."""
 
 Thresholds = tuple[float | None, ...]
-Share = Annotated[float, Field(gt=0, le=1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,49 +58,6 @@ class LiveSettings(BaseModel):
     alpha: Share | None = None
 
 
-class Alarm(BaseModel):
-    """The risk was found to be above alpha at `level` of the path, after `queries` queries there."""
-
-    model_config = ConfigDict(frozen=True)
-
-    level: int
-    queries: int
-    audits: int
-    risk: float
-    time: datetime
-
-
-@dataclass(slots=True)
-class Counts:
-    """What happened at the present thresholds, updated as it goes. `weight` sums 1 / p over disagreements,
-    `open_weight` over audits without an answer, be they on their way or lost."""
-
-    queries: int = 0
-    accepted: int = 0
-    audits: int = 0
-    settled: int = 0
-    disagreed: int = 0
-    weight: float = 0.0
-    open_weight: float = 0.0
-
-
-class LiveState(BaseModel):
-    """All that is known about one question's live risk, of bounded size, for `model_dump_json`: counts and the
-    drift test (`tested` queries, `wealth`) since the thresholds moved last, to `level`; the alarms so far.
-    `certificate` is the digest of the question policy that it is about."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    question: str
-    certificate: str
-    share: Share
-    level: int = 0
-    counts: Counts = Field(default_factory=Counts)
-    tested: int = 0
-    wealth: tuple[float, ...] = (0.0,) * len(RATIOS)
-    alarms: tuple[Alarm, ...] = ()
-
-
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """The share of queries whose answer the teacher would not have given. `low` and `high` hold at all times at once
@@ -127,7 +84,8 @@ class _Wait:
 
 class LiveRisk:
     """Single owner: one per question and process, called from one thread, since the order of queries counts. Of n
-    processes each keeps one, at delta / n where one bound is to hold for all.
+    processes each keeps one, at delta / n where one bound is to hold for all, and `adopt`s what the others found;
+    `cascade.live_state.pooled` makes one state of theirs.
 
     `state` continues where another process stopped; audits that were on their way then are lost, which never raises
     an alarm, and widens the interval. With another `share` the counts begin anew, and the level stays; with another
@@ -162,14 +120,20 @@ class LiveRisk:
         self._waiting: OrderedDict[str, _Wait] = OrderedDict()
 
     def _go_on(self, state: LiveState) -> None:
+        self.adopt(state)
+        if state.certificate == self._certificate and state.share == self.settings.share:
+            self.counts = replace(state.counts)
+            self._test = DriftTest(self.bets, state.tested, state.wealth)
+
+    def adopt(self, state: LiveState) -> None:
+        """What another process found: where its thresholds are tighter, so are these, and the counts begin anew.
+        Raises: InputError for the state of another question."""
         if state.question != self.policy.fingerprint:
             about = f"the live state is of the question {state.question}, the policy of {self.policy.fingerprint}"
             raise InputError(about, hint="begin without a state")
-        if state.certificate == self._certificate:
-            self.level, self.alarms = state.level, state.alarms
-            if state.share == self.settings.share:
-                self.counts = replace(state.counts)
-                self._test = DriftTest(self.bets, state.tested, state.wealth)
+        if state.certificate == self._certificate and state.level > self.level:
+            self.level, self.alarms = state.level, in_order([*self.alarms, *state.alarms])
+            self._begin()
 
     @property
     def thresholds(self) -> Thresholds:

@@ -5,15 +5,27 @@ A policy is data. It is made by `cascade.certify`, kept as JSON, and used by `Ca
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
+from itertools import pairwise
 from typing import Annotated, Final, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, SerializerFunctionWrapHandler, model_serializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from curator.confidence import Floats
-from curator.types import JsonObject, Price
+from curator.types import Price
 
 VERSION: Final = 1
 """Of this format. A newer one is refused."""
@@ -39,8 +51,11 @@ class Scorer(_Frozen):
     """Signals of one tier's answer -> a score in [0, 1], higher is safer to serve.
 
     `signals` are weighted (`weights`, `bias`; a single signal with weight 1 and bias 0 is that signal itself); with
-    `knots` and `values` the sum is then mapped piecewise linearly, which makes it a probability. A score is NaN where
-    a signal is.
+    `knots` (ascending) and `values` the sum is then mapped piecewise linearly, which makes it a probability. A score is
+    NaN where a signal is.
+
+    Thresholds come from tables and are applied to single answers, so `score` and `score_one` give the same to the last
+    bit: both do the same sums in the same order, where a matrix product or `np.interp` would be free to differ.
     """
 
     signals: tuple[str, ...] = Field(min_length=1)
@@ -49,10 +64,42 @@ class Scorer(_Frozen):
     knots: tuple[float, ...] = ()
     values: tuple[Unit, ...] = ()
 
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if len(self.weights) != len(self.signals) or len(self.values) != len(self.knots):
+            raise ValueError("a scorer has one weight per signal, and one value per knot")
+        if any(not low < high for low, high in pairwise(self.knots)):
+            raise ValueError("the knots of a scorer ascend")
+        return self
+
     def score(self, signals: Floats) -> Floats:
         """Scores (n,) from signals (n, len(self.signals)), in this scorer's order."""
-        total: Floats = signals @ np.asarray(self.weights) + self.bias
-        return np.interp(total, self.knots, self.values) if self.knots else total
+        total: Floats = np.full(len(signals), self.bias)
+        for weight, column in zip(self.weights, signals.T, strict=True):
+            total = total + weight * column
+        if not self.knots:
+            return total
+        knots, values = np.array(self.knots), np.array(self.values)
+        slopes = np.append(np.diff(values) / np.diff(knots), 0.0)
+        inside = np.clip(total, knots[0], knots[-1])
+        low = np.searchsorted(knots, inside, side="right") - 1
+        result: Floats = slopes[low] * (inside - knots[low]) + values[low]
+        return result
+
+    def score_one(self, signals: Sequence[float]) -> float:
+        """The score of one answer's signals, in this scorer's order."""
+        total = self.bias
+        for weight, signal in zip(self.weights, signals, strict=True):
+            total += weight * signal
+        if not self.knots:
+            return total
+        knots, values = self.knots, self.values
+        # A NaN stays one: no comparison with it holds, so it goes through `max` and `min`.
+        inside = min(max(total, knots[0]), knots[-1])
+        low = bisect_right(knots, inside) - 1
+        last = low + 1 == len(knots)
+        slope = 0.0 if last else (values[low + 1] - values[low]) / (knots[low + 1] - knots[low])
+        return slope * (inside - knots[low]) + values[low]
 
 
 class Rule(_Frozen):
@@ -66,7 +113,7 @@ class Rule(_Frozen):
     @property
     def limit(self) -> float:
         """The threshold as a number; infinity where there is none."""
-        return np.inf if self.threshold is None else self.threshold
+        return math.inf if self.threshold is None else self.threshold
 
 
 class Certificate(_Frozen):
@@ -94,14 +141,10 @@ class Certificate(_Frozen):
     notes: tuple[str, ...] = ()
     tolerance: NonNegativeInt = 0
 
-    def differs(self, served: int, other: int) -> bool:
-        """Whether option number `other` is another answer than `served` in the sense of this certificate."""
-        return abs(served - other) > self.tolerance
-
     @model_serializer(mode="wrap")
-    def _as_before(self, dump: SerializerFunctionWrapHandler) -> JsonObject:
+    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, object]:
         """Without a tolerance as policies were before there was one, so that their checksums and signatures hold."""
-        found: JsonObject = dump(self)
+        found: dict[str, object] = dump(self)
         if not self.tolerance:
             del found["tolerance"]
         return found
@@ -122,7 +165,7 @@ class QuestionPolicy(_Frozen):
 
 
 class TierRecord(_Frozen):
-    """A tier as it was certified: its name in the policy, who it is (`cascade.fingerprint.identity_text`), its price
+    """A tier as it was certified: its name in the policy, who it is (`curator.engines.base.identity_text`), its price
     per million tokens, and the spec that `curator.connect` makes it from, if it is known."""
 
     name: str

@@ -99,7 +99,7 @@ async def _ask_all(
 
     async def work() -> None:
         for number, asking in waiting:
-            found[number] = await _see(tier, asking, [spec for spec in specs if not last or not _costs(spec)])
+            found[number] = await _see(tier, asking, [spec for spec in specs if not (last and spec.costly)])
 
     await together([work() for _ in range(min(tier.engine.concurrency, len(askings)))])
     return [found[number] for number in range(len(askings))]
@@ -129,14 +129,10 @@ async def _signals(
         return {}, []
     if not asking.valid(answer):
         return asking.free(place, answer, [spec for spec in specs if spec.base == "valid"]), []
-    costly = [spec for spec in specs if _costs(spec)]
+    costly = [spec for spec in specs if spec.costly]
     probes = await together([asking.probe(tier.engine, place, answer, spec) for spec in costly])
     values = {spec.name: probe.value for spec, probe in zip(costly, probes, strict=True)}
     return asking.free(place, answer, specs) | values, list(probes)
-
-
-def _costs(spec: SignalSpec) -> bool:
-    return spec.needs in ("samples", "calls")
 
 
 @dataclass(frozen=True, slots=True)

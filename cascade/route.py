@@ -15,7 +15,7 @@ from cascade.policy import Rule
 from cascade.probing import failed
 from cascade.routed import Answer, Attempt, Judgement, Outcome, Reason, Routed, Served, total
 from cascade.rulebook import Path
-from cascade.tracing import decide_span, tell_judgement
+from cascade.tracing import NOBODY, decide_span, tell_judgement
 from curator.engines.base import Engine
 from curator.engines.readout import together
 from curator.errors import GoldlessError
@@ -42,12 +42,13 @@ class Tier:
 @dataclass
 class Route(Generic[Answer]):
     """The state of one request. `paths` says per question which rules are in force; without `fallback` the last
-    tier's failure is raised."""
+    tier's failure is raised. Judgements have spans where somebody is `watching`."""
 
     tiers: Sequence[Tier]
     asking: Asking[Answer]
     paths: Sequence[Path]
     fallback: bool
+    watching: bool = False
     _attempts: list[Attempt[Answer]] = field(default_factory=list)
     _served: dict[int, Served[Answer]] = field(default_factory=dict)
     _answers: dict[tuple[int, int], Judgement[Answer]] = field(default_factory=dict)
@@ -99,20 +100,21 @@ class Route(Generic[Answer]):
             return Judged(Judgement(name, answer, Reason.REFUSED if answer is None else unjudged))
         earlier = self._answers.get((number - 1, place))
         before = None if earlier is None else earlier.answer
-        with decide_span(tier.name, name) as current:
+        with decide_span() if self.watching else NOBODY as current:
             found = await judge(self.asking, place, answer, before, rule, tier.engine)
             if current is not None:
-                tell_judgement(current, found.judgement)
+                tell_judgement(current, tier.name, found.judgement)
         return found
 
     def _note(
         self, number: int, places: Sequence[int], reply: Reply[Answer], judged: Sequence[Judged[Answer]], seconds: float
     ) -> None:
         tier = self.tiers[number]
-        probes = [probe for one in judged for probe in one.probes]
-        usage = sum((probe.usage for probe in probes), reply.usage)
-        costs = [tier.cost(reply.usage, reply.cost), *(tier.cost(probe.usage, probe.cost) for probe in probes)]
-        judgements = tuple(one.judgement for one in judged)
+        usage, costs = reply.usage, [tier.cost(reply.usage, reply.cost)]
+        for probe in (probe for one in judged for probe in one.probes):
+            usage += probe.usage
+            costs.append(tier.cost(probe.usage, probe.cost))
+        judgements = tuple([one.judgement for one in judged])
         self._attempts.append(Attempt(tier.name, judgements, usage, total(costs), seconds))
         for place, judgement in zip(places, judgements, strict=True):
             self._answers[number, place] = judgement

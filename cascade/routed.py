@@ -100,7 +100,8 @@ class Routed(Generic[Answer]):
     @property
     def usage(self) -> Usage:
         """Of all attempts, drafts and failures included."""
-        return sum((attempt.usage for attempt in self.attempts), Usage(calls=0))
+        used = [attempt.usage for attempt in self.attempts]
+        return used[0] if len(used) == 1 else sum(used, Usage(calls=0))
 
     @property
     def cost(self) -> float | None:
@@ -110,5 +111,9 @@ class Routed(Generic[Answer]):
 
 def total(costs: Iterable[float | None]) -> float | None:
     """The sum; unknown if one part is."""
-    known = list(costs)
-    return None if any(cost is None for cost in known) else sum(cost for cost in known if cost is not None)
+    found = 0.0
+    for cost in costs:
+        if cost is None:
+            return None
+        found += cost
+    return found

@@ -9,14 +9,14 @@ from typing import Final
 
 from cascade.artifact import check
 from cascade.asking import Asking, Deciding, Generating
-from cascade.fingerprint import identity_text, pinned, prompt_fingerprint, question_fingerprint
+from cascade.fingerprint import pinned, prompt_fingerprint, question_fingerprint
 from cascade.policy import Policy
 from cascade.probing import AnswerOf, answer_in
 from cascade.route import Route, Tier
 from cascade.routed import Answer, Routed
-from cascade.rulebook import Path, Rulebook, Uncertified, identities
+from cascade.rulebook import Rulebook, Uncertified, identities
 from cascade.tracing import request_span, tell_request
-from curator.engines.base import Engine, EngineIdentity, Preview
+from curator.engines.base import Engine, EngineIdentity, Preview, identity_text
 from curator.engines.wire import Memo
 from curator.errors import RefusalError
 from curator.types import (
@@ -60,7 +60,8 @@ class Cascade:
         )
         self._rules = Rulebook(policy, uncertified)
         self._fallback = fallback
-        self._answer_of = answer_of
+        self.answer_of = answer_of
+        self._who = tuple(identities(policy))
         self._fingerprints: Memo[tuple[str, ...]] = Memo(self._fingerprint)
         self._identity = _identity(policy, uncertified, fallback)
 
@@ -93,21 +94,23 @@ class Cascade:
         """The served text, as `decide`. Raises: RefusalError where the last tier declined."""
         routed = await self.route_text(request)
         (served,) = routed.answers
-        if served.answer is None:
+        if (answer := served.answer) is None:
             raise RefusalError(f"tier {served.tier!r} declined to answer")
-        return replace(served.answer, usage=routed.usage, cost=routed.cost, latency=routed.latency)
+        return replace(answer, usage=routed.usage, cost=routed.cost, latency=routed.latency)
 
     async def route(self, request: DecideRequest) -> Routed[Decision]:
         """Answer every question, and say how: attempts, signals, scores, who served. Raises: as `decide`."""
-        marks = self._fingerprints(request)
-        paths = [self._rules.path(q.name, mark) for q, mark in zip(request.questions, marks, strict=True)]
-        return await self._run(Deciding(request), paths)
+        return await self._run(Deciding(request), self.fingerprints(request))
 
     async def route_text(self, request: GenerateRequest) -> Routed[Completion]:
         """The same for a prompt; an answer is None where the last tier declined."""
-        asking = Generating(request, self._answer_of)
-        path = self._rules.path(asking.names[0], prompt_fingerprint(request, identities(self.policy)))
-        return await self._run(asking, [path])
+        return await self._run(Generating(request, self.answer_of), self.fingerprints(request))
+
+    def fingerprints(self, request: DecideRequest | GenerateRequest) -> tuple[str, ...]:
+        """Of every question, or of the prompt: what their certificates are found by."""
+        if isinstance(request, DecideRequest):
+            return self._fingerprints(request)
+        return (prompt_fingerprint(request, self._who),)
 
     async def preview(self, request: DecideRequest) -> tuple[Preview, ...]:
         """What the tier that is asked first would be sent, per question."""
@@ -129,16 +132,18 @@ class Cascade:
         if failures:
             raise failures[0]
 
-    async def _run(self, asking: Asking[Answer], paths: Sequence[Path]) -> Routed[Answer]:
+    async def _run(self, asking: Asking[Answer], marks: Sequence[str]) -> Routed[Answer]:
+        paths = [self._rules.path(name, mark) for name, mark in zip(asking.names, marks, strict=True)]
         with request_span(len(paths)) as current:
-            routed = await Route(self.tiers, asking, paths, self._fallback).run()
+            # Where the request's span is not sampled, neither are those below it.
+            watching = current is not None and current.is_recording()
+            routed = await Route(self.tiers, asking, paths, self._fallback, watching).run()
             if current is not None:
                 tell_request(current, routed, self.policy.currency)
         return routed
 
     def _fingerprint(self, request: DecideRequest) -> tuple[str, ...]:
-        tiers = identities(self.policy)
-        return tuple(question_fingerprint(request, question, tiers) for question in request.questions)
+        return tuple(question_fingerprint(request, question, self._who) for question in request.questions)
 
 
 def _price(price: tuple[float, float] | None, currency: str) -> Price | None:

@@ -51,7 +51,7 @@ class Rulebook:
         self.policy = policy
         self._uncertified = uncertified
         self._names = [tier.name for tier in policy.tiers]
-        self._known = {entry.fingerprint: self._rules(entry) for entry in policy.questions}
+        self._known = {entry.fingerprint: self._path(entry) for entry in policy.questions}
         self._by_name = {entry.name for entry in policy.questions}
 
     def path(self, name: str, fingerprint: str) -> Path:
@@ -59,23 +59,35 @@ class Rulebook:
 
         Raises: ConfigError where it is not certified and that is to be refused.
         """
-        found = self._known.get(fingerprint)
-        note = self._unknown(name) if found is None else _doubt(found[0].certificate)
         if self.expired:
-            note = EXPIRED
-        if found is not None and not note:
-            return Path(found[1], found[0].certificate, certified=True)
-        if self._uncertified == "refuse":
-            raise ConfigError(f"question {name!r} is not certified: {note}", hint="certify it, or ask the teacher")
-        blocked = found is None or self.expired or found[0].certificate.verdict is Verdict.BLOCK
-        if found is not None and self._uncertified == "rules" and not blocked:
-            return Path(found[1], found[0].certificate, certified=False, note=note)
-        return Path((None,) * (len(self._names) - 1), None, certified=False, note=note)
+            found = self._direct(EXPIRED)
+        elif (known := self._known.get(fingerprint)) is not None:
+            found = known
+        else:
+            found = self._direct(self._unknown(name))
+        if self._uncertified == "refuse" and not found.certified:
+            raise ConfigError(
+                f"question {name!r} is not certified: {found.note}", hint="certify it, or ask the teacher"
+            )
+        return found
 
     @property
     def expired(self) -> bool:
         """Whether the policy's time is over."""
         return _is_past(self.policy.expires)
+
+    def _path(self, entry: QuestionPolicy) -> Path:
+        rules, certificate = self._rules(entry), entry.certificate
+        if certificate.verdict is Verdict.PASS:
+            return Path(rules, certificate, certified=True)
+        note = f"its verdict is {certificate.verdict}: {certificate.reason}"
+        if self._uncertified == "rules" and certificate.verdict is not Verdict.BLOCK:
+            return Path(rules, certificate, certified=False, note=note)
+        return self._direct(note)
+
+    def _direct(self, note: str) -> Path:
+        """To the last tier at once."""
+        return Path((None,) * (len(self._names) - 1), None, certified=False, note=note)
 
     def _unknown(self, name: str) -> str:
         if name in self._by_name:
@@ -90,7 +102,7 @@ class Rulebook:
         if not policy.tiers:
             raise ConfigError("the policy has no tiers", hint="certify again")
 
-    def _rules(self, entry: QuestionPolicy) -> tuple[QuestionPolicy, tuple[Rule | None, ...]]:
+    def _rules(self, entry: QuestionPolicy) -> tuple[Rule | None, ...]:
         rules = {rule.tier: rule for rule in entry.rules}
         if wrong := set(rules) - set(self._names[:-1]):
             raise ConfigError(
@@ -101,19 +113,12 @@ class Rulebook:
         for rule in used.values():
             for signal in rule.scorer.signals:
                 parse_signal(signal)
-        return entry, tuple(used.get(name) for name in self._names[:-1])
+        return tuple(used.get(name) for name in self._names[:-1])
 
 
 def identities(policy: Policy) -> Sequence[str]:
     """Who answers, the cheapest first: what fingerprints are made with."""
     return [tier.identity for tier in policy.tiers]
-
-
-def _doubt(certificate: Certificate) -> str:
-    """Why a certificate covers nothing; empty where it does."""
-    if certificate.verdict is Verdict.PASS:
-        return ""
-    return f"its verdict is {certificate.verdict}: {certificate.reason}"
 
 
 def _is_past(moment: datetime | None) -> bool:

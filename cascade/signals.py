@@ -30,7 +30,7 @@ from typing import Final, Literal
 import numpy as np
 
 from cascade.validity import is_valid
-from curator.confidence import SIGNALS, Floats, log_normalise
+from curator.confidence import Floats
 from curator.errors import InputError
 from curator.types import Capability, Completion, Decision, GenerateRequest, Question, QuestionKind
 
@@ -51,6 +51,11 @@ class SignalSpec:
     def count(self) -> int:
         """The parameter as a number of samples or orders."""
         return int(self.parameter)
+
+    @property
+    def costly(self) -> bool:
+        """Whether it takes further calls of the model."""
+        return self.needs in ("samples", "calls")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,44 +118,62 @@ def free_signals(kind: Capability, question: QuestionKind = "choice") -> tuple[s
     return tuple(name for name in names if name != "concentration" or question == "score")
 
 
-def decision_signals(
+def decision_table(
     specs: Sequence[SignalSpec], decisions: Sequence[Decision | None], question: Question
 ) -> dict[str, Floats]:
-    """Name -> values (n,) for those `specs` that need nothing but the decision; NaN where there is none."""
-    width = len(question.options)
-    rows = [(math.nan,) * width if decision is None else decision.logprobs for decision in decisions]
-    probabilities: Floats = np.exp(log_normalise(np.array(rows, dtype=np.float64).reshape(-1, width)))
-    found: dict[str, Floats] = {}
+    """Name -> values (n,), as `decision_signals` gives them one by one."""
+    rows = [decision_signals(specs, decision, question) for decision in decisions]
+    names = decision_signals(specs, None, question)
+    return {name: np.array([row[name] for row in rows], dtype=np.float64) for name in names}
+
+
+def decision_signals(specs: Sequence[SignalSpec], decision: Decision | None, question: Question) -> dict[str, float]:
+    """Name -> value for those `specs` that need nothing but the decision; NaN where there is none.
+
+    Plain floats: a router asks for one answer at a time, where an array costs more than what it holds.
+    """
+    chances = (math.nan,) if decision is None else decision.probabilities
+    mass = None if decision is None else decision.label_mass
+    found: dict[str, float] = {}
     for spec in specs:
-        if spec.base in SIGNALS:
-            found[spec.name] = SIGNALS[spec.base](probabilities)
-        elif spec.base == "label_mass":
-            found[spec.name] = _label_mass(decisions)
-        elif spec.base == "concentration":
-            found[spec.name] = concentration(probabilities) if question.kind == "score" else _unknown(len(rows))
+        if spec.base == "label_mass":
+            found[spec.name] = math.nan if mass is None else min(mass, 1.0)
+        elif (signal := _OF_CHANCES.get(spec.base)) is not None:
+            unknown = math.isnan(chances[0]) or (spec.base == "concentration" and question.kind != "score")
+            found[spec.name] = math.nan if unknown else signal(chances)
     return found
 
 
-def concentration(probabilities: Floats) -> Floats:
-    """1 - standard deviation over equally spaced levels / the largest possible, of a score question (n, k).
+def margin(chances: Sequence[float]) -> float:
+    """Lead of the most probable option over the second."""
+    *_, second, first = sorted(chances)
+    return first - second
+
+
+def certainty(chances: Sequence[float]) -> float:
+    """1 - entropy / ln k: 0 for a uniform distribution, 1 for a sure one."""
+    entropy = -sum(chance * math.log(chance) for chance in chances if chance > 0)
+    return min(max(1.0 - entropy / math.log(len(chances)), 0.0), 1.0)
+
+
+def concentration(chances: Sequence[float]) -> float:
+    """1 - standard deviation over equally spaced levels / the largest possible, of a score question.
 
     Unlike the top probability it knows that neighbouring levels nearly agree: 0 where half the mass lies on either
     end of the scale, 1 where all of it lies on one level.
     """
-    levels = np.linspace(-1.0, 1.0, probabilities.shape[1])
-    mean = probabilities @ levels
-    variance = np.maximum(probabilities @ levels**2 - mean**2, 0.0)
-    result: Floats = np.clip(1.0 - np.sqrt(variance), 0.0, 1.0)
-    return result
+    step = 2.0 / (len(chances) - 1)
+    mean = sum(chance * (level * step - 1.0) for level, chance in enumerate(chances))
+    variance = sum(chance * (level * step - 1.0 - mean) ** 2 for level, chance in enumerate(chances))
+    return min(max(1.0 - math.sqrt(variance), 0.0), 1.0)
 
 
-def _label_mass(decisions: Sequence[Decision | None]) -> Floats:
-    known = (math.nan if one is None or one.label_mass is None else min(one.label_mass, 1.0) for one in decisions)
-    return np.fromiter(known, dtype=np.float64, count=len(decisions))
-
-
-def _unknown(rows: int) -> Floats:
-    return np.full(rows, np.nan)
+_OF_CHANCES: Final[Mapping[str, Callable[[Sequence[float]], float]]] = {
+    "top_probability": max,
+    "margin": margin,
+    "certainty": certainty,
+    "concentration": concentration,
+}
 
 
 def text_signals(
@@ -173,8 +196,11 @@ def _token_quantile(spec: SignalSpec, completion: Completion | None, request: Ge
     """Gupta et al. 2024 (arXiv 2404.10136): a low quantile defers better than the mean, which long answers dilute."""
     if completion is None or not completion.samples or not (deciles := completion.samples[0].deciles):
         return math.nan
-    places = np.linspace(0.0, 1.0, len(deciles))
-    return math.exp(min(float(np.interp(spec.parameter, places, deciles)), 0.0))
+    place = spec.parameter * (len(deciles) - 1)
+    low = int(place)
+    part, below = place - low, deciles[low]
+    value = below + part * (deciles[low + 1] - below) if part else below
+    return math.exp(min(value, 0.0))
 
 
 def _valid(spec: SignalSpec, completion: Completion | None, request: GenerateRequest) -> float:

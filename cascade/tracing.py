@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
+from typing import Final
 
 from cascade.routed import Answer, Judgement, Reason, Routed
 from curator import telemetry
@@ -12,71 +12,69 @@ from curator.telemetry import Attribute, Span
 
 SERVE, ESCALATE = "serve", "escalate"
 
+Watching = AbstractContextManager[Span | None, None]
+NOBODY: Final[Watching] = nullcontext()
+"""Instead of a span where nothing is recorded."""
 
-@contextmanager
-def request_span(questions: int) -> Iterator[Span | None]:
+
+def request_span(questions: int) -> Watching:
     """The span `invoke_workflow cascade`, around the attempts' own; None where nothing is recorded."""
+    if not telemetry.recording():
+        return NOBODY
     asked: dict[str, Attribute] = {
         telemetry.OPERATION: "invoke_workflow",
         telemetry.WORKFLOW_NAME: "cascade",
         telemetry.QUESTIONS: questions,
     }
-    with _span(telemetry.WORKFLOW, asked) as current:
-        yield current
+    return telemetry.span(telemetry.WORKFLOW, asked)
 
 
-@contextmanager
-def decide_span(tier: str, question: str) -> Iterator[Span | None]:
+def decide_span() -> Watching:
     """The span `cascade.decide` of one judgement, around the calls that its signals take."""
-    with _span(telemetry.DECIDE, {telemetry.TIER: tier, telemetry.QUESTION: question}) as current:
-        yield current
+    return telemetry.span(telemetry.DECIDE, {})
 
 
-@contextmanager
-def _span(name: str, attributes: Mapping[str, Attribute]) -> Iterator[Span | None]:
-    if not telemetry.recording():
-        yield None
-        return
-    with telemetry.span(name, attributes) as current:
-        yield current
-
-
-def tell_judgement(current: Span, judgement: Judgement[Answer]) -> None:
+def tell_judgement(current: Span, tier: str, judgement: Judgement[Answer]) -> None:
     """Signal values, threshold, decision and reason on the span, and the score as an evaluation's result. What is
-    unknown is left out."""
-    decision = SERVE if judgement.reason is Reason.REACHED else ESCALATE
-    found: dict[str, Attribute] = {telemetry.DECISION: decision, telemetry.REASON: str(judgement.reason)}
-    known = {name: value for name, value in judgement.signals.items() if not math.isnan(value)}
-    found |= {f"{telemetry.SIGNAL}{name}": value for name, value in known.items()}
-    found |= {
-        name: value
-        for name, value in ((telemetry.SCORE, judgement.score), (telemetry.THRESHOLD, judgement.threshold))
-        if math.isfinite(value)
+    unknown is left out. All at once: the SDK takes longer over a set of attributes than over one more in it."""
+    decision, reason = SERVE if judgement.reason is Reason.REACHED else ESCALATE, judgement.reason.value
+    found: dict[str, Attribute] = {
+        telemetry.TIER: tier,
+        telemetry.QUESTION: judgement.question,
+        telemetry.DECISION: decision,
+        telemetry.REASON: reason,
     }
-    current.set_attributes(found)
     event: dict[str, Attribute] = {
         telemetry.EVALUATION_NAME: "cascade.score",
         telemetry.EVALUATION_LABEL: decision,
-        telemetry.EVALUATION_EXPLANATION: str(judgement.reason),
+        telemetry.EVALUATION_EXPLANATION: reason,
     }
+    for name, value in judgement.signals.items():
+        if not math.isnan(value):
+            found[telemetry.SIGNAL + name] = value
+    if math.isfinite(judgement.threshold):
+        found[telemetry.THRESHOLD] = judgement.threshold
     if math.isfinite(judgement.score):
-        event[telemetry.EVALUATION_SCORE] = judgement.score
+        found[telemetry.SCORE] = event[telemetry.EVALUATION_SCORE] = judgement.score
+    current.set_attributes(found)
     current.add_event(telemetry.EVALUATION, event)
 
 
 def tell_request(current: Span, routed: Routed[Answer], currency: str) -> None:
     """Who served, and the totals, on the workflow's span; the same into the metrics."""
     answers = routed.answers
-    current.set_attribute(telemetry.TIER, tuple(served.tier for served in answers))
-    current.set_attribute(telemetry.OUTCOME, tuple(str(served.outcome) for served in answers))
-    current.set_attribute(telemetry.CERTIFIED, all(served.certified for served in answers))
+    found: dict[str, Attribute] = {
+        telemetry.TIER: tuple(served.tier for served in answers),
+        telemetry.OUTCOME: tuple(served.outcome.value for served in answers),
+        telemetry.CERTIFIED: all(served.certified for served in answers),
+    }
     for name, money in ((telemetry.COST_TOTAL, routed.cost), (telemetry.COST_BASELINE, routed.baseline)):
         if money is not None:
-            current.set_attribute(name, money)
-            current.set_attribute(telemetry.CURRENCY, currency)
+            found |= {name: money, telemetry.CURRENCY: currency}
+    current.set_attributes(found)
     for served in answers:
         confidence = None if math.isnan(served.confidence) else served.confidence
-        telemetry.record_served(served.tier, str(served.outcome), confidence)
+        telemetry.record_served(served.tier, served.outcome.value, confidence)
     tell_cost(routed, currency)
 
 

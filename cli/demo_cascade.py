@@ -124,9 +124,10 @@ class Cascading:
 
         from cascade.artifact import load, save, seal
         from cascade.certify import Asked, CertifySettings, certify
-        from cascade.fingerprint import identity_text, question_fingerprint
+        from cascade.fingerprint import question_fingerprint
         from cascade.policy import Policy, TierRecord
         from cascade.record import record
+        from curator.engines.base import identity_text
 
         # The folder of the head is named by the dataset version that it learned from.
         path = self.folder / f"policy-{self.head.name}.json"

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cascade.fingerprint import identity_text
 from cascade.outcomes import NO_ANSWER, Outcomes, tier_agreement
-from cascade.signals import decision_signals, free_signals, parse_signal
+from cascade.signals import decision_table, free_signals, parse_signal
+from curator.engines.base import identity_text
 from curator.errors import EngineError
 from curator.types import Completion, Decision, Document, Price, Sample, Usage
 
@@ -132,7 +132,7 @@ def outcomes_of(
         table = [[_at(tier, name, place) for tier in tiers] for name in ids]
         answers = np.array([[NO_ANSWER if one is None else one.top for one in row] for row in table]).reshape(shape)
         specs = [parse_signal(name) for name in free_signals("decide", field.question.kind) if name != AGREEMENT]
-        columns = [decision_signals(specs, [row[tier] for row in table], field.question) for tier in range(len(tiers))]
+        columns = [decision_table(specs, [row[tier] for row in table], field.question) for tier in range(len(tiers))]
         signals = {spec.name: np.stack([column[spec.name] for column in columns], axis=1) for spec in specs}
         signals[AGREEMENT] = tier_agreement(answers.astype(np.int64))
         off = tolerance if field.question.kind == "score" else 0

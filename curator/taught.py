@@ -23,7 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from curator.aggregate import DecisionModel, Ensemble
 from curator.engines import connect
-from curator.engines.base import Engine, EngineIdentity, Preview, question_leads
+from curator.engines.base import Engine, EngineIdentity, Preview, identity_text, question_leads
 from curator.engines.readout import together
 from curator.engines.wrapper import WrapperEngine
 from curator.errors import ConfigError, InputError
@@ -68,7 +68,8 @@ class Taught:
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """All questions that a model was taught. `identity` is the model's: another one has another bias."""
+    """All questions that a model was taught. `identity` (`identity_text`) is the model's: another one, or other weights
+    of the same name, has another bias."""
 
     identity: str
     questions: tuple[Taught, ...]
@@ -111,7 +112,7 @@ def lesson_of(learned: Learned[Output]) -> Lesson:
         wordings = tuple(Wording(request.questions[place], _settled(request)) for request in requests)
         last = model.parts[-1] if isinstance(model, Ensemble) else model
         found.append(Taught(item.question, wordings, answers.prompting.shots[0], last.to_json()))
-    return Lesson(str(answers.identity), tuple(found))
+    return Lesson(identity_text(answers.identity), tuple(found))
 
 
 def _settled(request: DecideRequest) -> Template:
@@ -147,9 +148,9 @@ class TaughtEngine(WrapperEngine):
         if engine is None and not self.lesson.engine:
             raise ConfigError(f"{path} does not say which model was taught", hint="TaughtEngine(path, engine=...)")
         super().__init__(engine or connect(self.lesson.engine, price=None, **settings))
-        if str(self.inner.identity) != self.lesson.identity:
+        if (found := identity_text(self.inner.identity)) != self.lesson.identity:
             raise ConfigError(
-                f"{path} is about {self.lesson.identity}, not {self.inner.identity}",
+                f"{path} is about {self.lesson.identity}, not {found}",
                 hint="another model has another bias: label with it, and keep its own lesson",
             )
         self._known = {_key(one.question): (one, DecisionModel.from_json(one.model)) for one in self.lesson.questions}

@@ -10,10 +10,11 @@ Source: https://opentelemetry.io/docs/specs/semconv/gen-ai/ (gen-ai-spans, gen-a
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from types import TracebackType
 from typing import Final
 
-from opentelemetry import metrics, propagate, trace
+from opentelemetry import context, metrics, propagate, trace
 from opentelemetry.trace import Span as Span  # re-exported, as no other module imports OpenTelemetry
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
@@ -128,22 +129,37 @@ def recording() -> bool:
     return not (spans.__module__.startswith("opentelemetry.trace") and meters.__module__.startswith(_API_METERS))
 
 
-@contextmanager
-def span(name: str, attributes: Mapping[str, Attribute], *, client: bool = False) -> Iterator[Span]:
+def span(name: str, attributes: Mapping[str, Attribute], *, client: bool = False) -> AbstractContextManager[Span, None]:
     """A current span, CLIENT for a call over the network, else INTERNAL.
 
     A failure sets the status and `error.type` to the class of the error; its message, which may
     quote a document, is not recorded.
     """
-    kind = SpanKind.CLIENT if client else SpanKind.INTERNAL
-    with tracer.start_as_current_span(
-        name, kind=kind, attributes=attributes, record_exception=False, set_status_on_exception=False
-    ) as current:
-        try:
-            yield current
-        except BaseException as error:
-            fail(current, error)
-            raise
+    return _Current(name, attributes, SpanKind.CLIENT if client else SpanKind.INTERNAL)
+
+
+class _Current:
+    """What `start_as_current_span` does, without its three generators: they cost a third of a span's time."""
+
+    __slots__ = ("_attributes", "_kind", "_name", "_span", "_token")
+
+    def __init__(self, name: str, attributes: Mapping[str, Attribute], kind: SpanKind) -> None:
+        self._name = name
+        self._attributes = attributes
+        self._kind = kind
+
+    def __enter__(self) -> Span:
+        self._span = tracer.start_span(self._name, kind=self._kind, attributes=self._attributes)
+        self._token = context.attach(trace.set_span_in_context(self._span))
+        return self._span
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is not None:
+            fail(self._span, error)
+        context.detach(self._token)
+        self._span.end()
 
 
 @contextmanager

@@ -210,7 +210,7 @@ class Decision:
     @property
     def top(self) -> int:
         """Index of the most probable option (the first of equals)."""
-        return max(range(len(self.logprobs)), key=self.logprobs.__getitem__)
+        return self.logprobs.index(max(self.logprobs))
 
 
 @dataclass(frozen=True, slots=True)

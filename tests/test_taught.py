@@ -122,9 +122,14 @@ async def test_a_refusal_stays_one(store, tmp_path):
 @pytest.mark.anyio
 async def test_another_model_is_refused(store, tmp_path):
     engine = await taught(store, tmp_path)
-    other = ScriptedEngine(decide=leaning, identity=EngineIdentity("scripted", "other"))
-    with pytest.raises(ConfigError, match="is about scripted:"):
-        TaughtEngine(str(tmp_path / "lesson.json"), engine=other)
+    # Behind another address, or with other weights, the same name is another model.
+    for identity in (
+        EngineIdentity("scripted", "other"),
+        EngineIdentity("scripted", "scripted", revision="other"),
+        EngineIdentity("scripted", "scripted", "http://127.0.0.1:1"),
+    ):
+        with pytest.raises(ConfigError, match="is about scripted:scripted, not scripted:"):
+            TaughtEngine(str(tmp_path / "lesson.json"), engine=ScriptedEngine(decide=leaning, identity=identity))
     assert engine.lesson == read_lesson(tmp_path / "lesson.json")
 
 

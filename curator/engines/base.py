@@ -39,6 +39,17 @@ class EngineIdentity:
         return f"{self.provider}:{self.model}" + (f"+{self.adapter}" if self.adapter else "")
 
 
+def identity_text(identity: EngineIdentity) -> str:
+    """Who answers, in full: `provider:model[+adapter][@revision][ at endpoint]`, as a policy's tiers and a lesson
+    record it.
+
+    The endpoint belongs to it: behind another address the same name may be another model.
+    """
+    revision = f"@{identity.revision}" if identity.revision else ""
+    endpoint = f" at {identity.endpoint}" if identity.endpoint else ""
+    return f"{identity}{revision}{endpoint}"
+
+
 @dataclass(frozen=True, slots=True)
 class Preview:
     """Exactly what a question becomes: the prompt text, its token count (0 where the engine cannot

@@ -55,14 +55,14 @@ class TracingEngine(WrapperEngine):
     def _describe(
         self, current: Span, request: DecideRequest | GenerateRequest, result: Decisions | Completion
     ) -> None:
-        current.set_attributes(_answered(result))
+        found = _answered(result)
         if result.cost is not None:
-            current.set_attribute(telemetry.COST_AMOUNT, result.cost)
+            found[telemetry.COST_AMOUNT] = result.cost
             if self._price:
-                current.set_attribute(telemetry.COST_CURRENCY, self._price.currency)
-                current.set_attribute(telemetry.COST_SOURCE, self._price.source)
+                found |= {telemetry.COST_CURRENCY: self._price.currency, telemetry.COST_SOURCE: self._price.source}
         if self._content:
-            current.set_attributes(_content(request, result))
+            found |= _content(request, result)
+        current.set_attributes(found)
 
 
 def _common(inner: Engine) -> tuple[dict[str, Attribute], bool]:

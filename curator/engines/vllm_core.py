@@ -146,12 +146,15 @@ class Core:
         return output
 
     async def aclose(self) -> None:
-        """End vLLM's processes and wait for them; killed only if they do not go by themselves."""
-        handler = self.llm.output_handler
+        """End vLLM's processes and wait for them; killed only if they do not go by themselves. What is in flight fails
+        as it does where the engine died."""
+        if (handler := self.llm.output_handler) is not None:
+            # It reads what the engine says: it would log a traceback of the end that vLLM's own shutdown makes first.
+            handler.cancel()
+            await asyncio.wait([handler])
+            self.llm.output_processor.propagate_error(EngineDeadError())
         await asyncio.to_thread(self.llm.shutdown, timeout=30)
         self._guard.release()
-        if handler is not None:
-            await asyncio.wait([handler])
         del self.llm, handler
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ResourceWarning)  # of zmq contexts that vLLM leaves open

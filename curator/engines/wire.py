@@ -59,10 +59,9 @@ class Memo(Generic[Made]):
             return found[1]
         shown = tuple((d.state, tuple(sorted(d.answers.items()))) for d in request.demonstrations)
         value = (request.questions, request.template, shown)
-        if value not in self._by_value:
-            self._trim()
-            self._by_value[value] = self._make(request)
-        made = self._by_value[value]
+        self._trim()
+        if (made := self._by_value.get(value)) is None:
+            made = self._by_value[value] = self._make(request)
         blank = DecideRequest("", request.questions, request.template, request.demonstrations)
         self._by_id[key] = (blank, made)
         return made

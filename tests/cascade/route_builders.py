@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from cascade.fingerprint import identity_text, prompt_fingerprint, question_fingerprint
+from cascade.fingerprint import prompt_fingerprint, question_fingerprint
 from cascade.policy import Certificate, Policy, QuestionPolicy, Rule, Scorer, TierRecord, Verdict
-from curator.engines.base import Engine, EngineIdentity
+from curator.engines.base import Engine, EngineIdentity, identity_text
 from curator.engines.scripted import ScriptedEngine
 from curator.types import DecideRequest, GenerateRequest, Message, Option, Question, Sampling
 

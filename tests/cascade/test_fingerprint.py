@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 from route_builders import CHAT, FUN, MOOD, row
 
-from cascade.fingerprint import identity_text, pinned, prompt_fingerprint, question_fingerprint
-from curator.engines.base import EngineIdentity, render_messages
+from cascade.fingerprint import pinned, prompt_fingerprint, question_fingerprint
+from curator.engines.base import EngineIdentity, identity_text, render_messages
 from curator.types import Demonstration, Message, Sampling, Template
 
 TIERS = ("head:small@1", "http:big at http://a/v1")

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from cascade.live import MOST_PENDING, AuditRecord, LiveRisk, LiveSettings, LiveState, ladder
+from cascade.live import MOST_PENDING, AuditRecord, LiveRisk, LiveSettings, ladder
+from cascade.live_state import LiveState
 from cascade.policy import Certificate, QuestionPolicy, Rule, Scorer, Verdict
 from curator.errors import ConfigError, InputError
 

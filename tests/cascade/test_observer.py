@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from route_builders import FUN, MOOD, certificate, policy, row, scripted
+from route_builders import CHAT, FUN, MOOD, certificate, policy, row, scripted
 
 from cascade.live import LiveSettings
 from cascade.observer import Observer
@@ -18,8 +19,8 @@ from cascade.traffic_files import read_traffic
 from cascade.traffic_writer import TrafficSettings, TrafficWriter
 from curator.engines.base import Engine, request_key
 from curator.engines.scripted import ScriptedEngine
-from curator.errors import ServerError
-from curator.types import DecideRequest, Option, Question
+from curator.errors import RefusalError, ServerError
+from curator.types import Completion, DecideRequest, GenerateRequest, Message, Option, Question, Sample, Usage
 
 pytestmark = pytest.mark.anyio
 
@@ -104,6 +105,16 @@ async def test_a_teacher_that_fails_leaves_the_audit_lost() -> None:
     assert (live.estimate().lost, live.counts.settled) == (3, 1)
 
 
+async def test_a_teacher_that_declines_has_not_given_the_answer_that_was_served() -> None:
+    engines = tiers()
+    engines["strong"] = scripted("strong", decide=[None, "good"], faults={2: RefusalError("no")})
+    watched = observer(engines)
+    for number in range(3):
+        await ask(watched, f"q{number}")
+    (live,) = watched.live.values()
+    assert (live.counts.settled, live.counts.disagreed, live.estimate().lost) == (3, 2, 0)
+
+
 STARS = Question("stars", "score", "How many stars?", tuple(map(Option, "12345")))
 
 
@@ -164,3 +175,103 @@ async def test_the_record_holds_all_that_was_said(tmp_path: Path) -> None:
     assert [item.key for item in record.answers[1:]] == [request_key(engines["strong"].identity, r) for r in asked]
     assert record.request == both
     assert record.served[0].fingerprint == found.questions[0].fingerprint
+
+
+def text(said: str, logprob: float = -0.05) -> Completion:
+    return Completion((Sample(said, logprob=logprob),), Usage(3, 2), 0.001)
+
+
+def prompt(words: str) -> GenerateRequest:
+    return replace(CHAT, messages=(Message("system", "Count."), Message("user", words)))
+
+
+async def tell(watched: Observer, name: str, words: str = "How many?") -> None:
+    request = prompt(words)
+    await watched.follow(name, request, await watched.cascade.route_text(request), NOW)
+
+
+def writers(small: list[Completion], strong: list[Completion | Exception]) -> dict[str, ScriptedEngine]:
+    faults = [one if isinstance(one, Exception) else None for one in strong]
+    said = [text("") if isinstance(one, Exception) else one for one in strong]
+    return {"small": scripted("small", generate=small), "strong": scripted("strong", generate=said, faults=faults)}
+
+
+async def test_texts_are_audited_by_what_they_answer() -> None:
+    small = [text("Answer: 4"), text("Answer: 4"), text("4", -2.0), text("4"), text("4")]
+    strong = [text("It is 2 + 2.\nAnswer: 4.0"), text("5"), text("5"), RefusalError("no"), ServerError("down")]
+    engines = writers(small, strong)
+    watched = observer(engines, policy(dict(engines), prompt(""), {"text": [0.8]}))
+    for number in range(len(small)):
+        await tell(watched, f"q{number}")
+    (live,) = watched.live.values()
+    counts = live.counts
+    # The third answer is not sure enough: the teacher's is served, and there is nothing to audit.
+    assert (counts.queries, counts.accepted, counts.audits, counts.settled, counts.disagreed) == (5, 4, 4, 3, 2)
+    assert live.estimate().lost == 1
+
+
+async def test_texts_that_differ_raise_the_alarm_too() -> None:
+    engines = writers([text("4")] * 40, [text("5")] * 80)
+    watched = observer(engines, policy(dict(engines), prompt(""), {"text": [0.8]}))
+    for number in range(40):
+        await tell(watched, f"q{number}")
+    (live,) = watched.live.values()
+    assert live.failed_safe
+    routed = await watched.cascade.route_text(prompt("How many?"))
+    assert (routed.answers[0].tier, len(routed.attempts)) == ("strong", 1)
+
+
+async def test_the_record_of_a_text_says_who_answered_what(tmp_path: Path) -> None:
+    engines = writers([text("4"), text("3", -2.0)], [text("5"), RefusalError("never")])
+    writer = TrafficWriter(TrafficSettings(folder=tmp_path, content=True))
+    watched = observer(engines, policy(dict(engines), prompt(""), {"text": [0.8]}), writer=writer)
+    await tell(watched, "q1")
+    await tell(watched, "q2")
+    writer.close()
+    first, second = [row.record for row in read_traffic(tmp_path)]
+    assert first is not None
+    assert second is not None
+    (served,) = first.served
+    assert (served.question, served.tier, served.value, served.audit, served.disagreed) == (
+        "text", "small", "4", 1.0, True
+    )  # fmt: skip
+    assert served.fingerprint == watched.policy.questions[0].fingerprint
+    assert [(item.tier, item.questions, texts(item.answer)) for item in first.answers] == [
+        ("small", (), ["4"]),
+        ("strong", (), ["5"]),
+    ]
+    assert [item.key for item in first.answers] == [
+        request_key(engine.identity, prompt("How many?")) for engine in engines.values()
+    ]
+    assert (first.request, first.cost) == (prompt("How many?"), 0.002)
+    # Nobody answered the second one: what was declined is in the record, as an answer without texts.
+    assert (second.served[0].value, second.served[0].audit) == (None, None)
+    assert [(item.tier, texts(item.answer)) for item in second.answers] == [("small", ["3"]), ("strong", [])]
+
+
+def texts(answer: object) -> list[str]:
+    assert isinstance(answer, Completion)
+    return [sample.text for sample in answer.samples]
+
+
+async def test_without_content_a_texts_record_has_no_words(tmp_path: Path) -> None:
+    engines = writers([text("secret")], [text("secret")])
+    writer = TrafficWriter(TrafficSettings(folder=tmp_path))
+    watched = observer(engines, policy(dict(engines), prompt(""), {"text": [0.8]}), writer=writer)
+    await tell(watched, "q1", "private words")
+    writer.close()
+    (record,) = [row.record for row in read_traffic(tmp_path)]
+    assert record is not None
+    assert "secret" not in repr(record)
+    assert "private" not in repr(record)
+    assert (record.served[0].disagreed, record.served[0].tier) == (False, "small")
+
+
+async def test_an_alarm_in_one_process_tightens_the_others() -> None:
+    first, second = observer(tiers("bad")), observer(tiers("bad"))
+    for number in range(40):
+        await ask(first, f"q{number}")
+    second.adopt(second.live_states)
+    assert (await second.cascade.route(row())).answers[0].tier == "small"
+    second.adopt(first.live_states)
+    assert (await second.cascade.route(row())).answers[0].tier == "strong"

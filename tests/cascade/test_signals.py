@@ -11,7 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from route_builders import CHAT, MOOD
 
-from cascade.signals import KNOWN, concentration, decision_signals, free_signals, parse_signal, text_signals
+from cascade.signals import (
+    KNOWN,
+    concentration,
+    decision_signals,
+    decision_table,
+    free_signals,
+    parse_signal,
+    text_signals,
+)
+from curator.confidence import SIGNALS, log_normalise
 from curator.errors import InputError
 from curator.types import Completion, Decision, Option, Question, Sample
 
@@ -25,7 +34,7 @@ def decided(*probabilities, mass=None):
 
 
 def test_the_signals_of_a_decision():
-    found = decision_signals(ALL, [decided(0.45, 0.05, mass=0.5), None, decided(1.0, 0.0)], MOOD)
+    found = decision_table(ALL, [decided(0.45, 0.05, mass=0.5), None, decided(1.0, 0.0)], MOOD)
     assert found["top_probability"] == pytest.approx([0.9, np.nan, 1.0], nan_ok=True)
     assert found["margin"] == pytest.approx([0.8, np.nan, 1.0], nan_ok=True)
     entropy = -(0.9 * math.log(0.9) + 0.1 * math.log(0.1)) / math.log(2)
@@ -36,15 +45,46 @@ def test_the_signals_of_a_decision():
 
 def test_concentration_knows_that_neighbours_nearly_agree():
     near, far = decided(0.5, 0.5, 0, 0, 0), decided(0.5, 0, 0, 0, 0.5)
-    found = decision_signals(ALL, [near, far, decided(0, 0, 1, 0, 0)], SCALE)
+    found = decision_table(ALL, [near, far, decided(0, 0, 1, 0, 0)], SCALE)
     assert found["top_probability"][:2] == pytest.approx([0.5, 0.5])
     assert found["concentration"] == pytest.approx([0.75, 0.0, 1.0])
 
 
 @given(st.lists(st.floats(0, 1), min_size=5, max_size=5).filter(lambda row: sum(row) > 0.01))
 def test_concentration_lies_in_the_unit_interval(row):
-    share = np.array([row]) / sum(row)
-    assert 0 <= concentration(share)[0] <= 1
+    assert 0 <= concentration([value / sum(row) for value in row]) <= 1
+
+
+LOGPROBS = st.floats(-40, 0) | st.just(-math.inf)
+DECISIONS = st.none() | st.builds(
+    lambda logs, mass: Decision(tuple(logs), mass, "labels"),
+    st.lists(LOGPROBS, min_size=5, max_size=5),
+    st.none() | st.floats(0, 1.1),
+)
+
+
+@given(st.lists(DECISIONS, max_size=6))
+def test_a_table_holds_to_the_last_bit_what_a_router_sees_of_one_answer(decisions):
+    table = decision_table(ALL, decisions, SCALE)
+    assert list(table) == [spec.name for spec in ALL]
+    for row, decision in enumerate(decisions):
+        alone = decision_signals(ALL, decision, SCALE)
+        assert {name: alone[name].hex() for name in alone} == {name: float(table[name][row]).hex() for name in table}
+
+
+@given(st.lists(LOGPROBS, min_size=2, max_size=6))
+def test_they_are_the_curators_own_signals(logs):
+    found = decision_signals(ALL, Decision(tuple(logs), None, "labels"), MOOD)
+    chances = np.exp(log_normalise(np.array([logs])))
+    for name, signal in SIGNALS.items():
+        assert found[name] == pytest.approx(signal(chances)[0], abs=1e-11, nan_ok=True)
+    assert math.isnan(found["label_mass"])
+
+
+@pytest.mark.parametrize("logs", [(math.nan, -1.0), (-1.0, math.nan), (-math.inf, -math.inf), (math.inf, -1.0)])
+def test_what_is_no_distribution_has_no_signal(logs):
+    found = decision_signals(ALL, Decision(logs, 0.5, "labels"), MOOD)
+    assert {name for name, value in found.items() if not math.isnan(value)} == {"label_mass"}
 
 
 def test_the_signals_of_a_text():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import math
 import os
 
@@ -157,6 +158,24 @@ class TestOnAModel:
             process.kill()
         with pytest.raises(ServerError, match="the vLLM engine died"):
             await asyncio.wrap_future(task)
+        assert (await vllm_engine.decide(DecideRequest("x", (ANSWER,)))).answers[0].label_mass > 0
+
+    async def test_closing_fails_what_is_in_flight_and_logs_no_traceback(self, vllm_engine, vllm_processes, caplog):
+        await vllm_engine.decide(DecideRequest("x", (ANSWER,)))
+        ask = GenerateRequest((Message("user", "Tell me a story."),), Sampling(1.0, max_tokens=1500))
+        task = vllm_engine.submit(vllm_engine.engine.generate(ask))
+        llm = vllm_engine.engine._starting.result().llm
+        await until(lambda: llm.get_num_unfinished_requests() == 1)
+        logging.getLogger("vllm").addHandler(caplog.handler)  # it does not propagate
+        try:
+            await asyncio.wrap_future(vllm_engine.submit(vllm_engine.engine.aclose()))
+        finally:
+            logging.getLogger("vllm").removeHandler(caplog.handler)
+        with pytest.raises(ServerError, match="the vLLM engine died"):
+            await asyncio.wrap_future(task)
+        assert "output_handler" not in caplog.text
+        assert not vllm_processes()
+        # The next request starts it again, for the tests that share it.
         assert (await vllm_engine.decide(DecideRequest("x", (ANSWER,)))).answers[0].label_mass > 0
 
 
