@@ -65,8 +65,8 @@ class Asking(Protocol[Answer]):
         """The value of a signal that needs more."""
         ...
 
-    def same(self, place: int, one: Answer, other: Answer) -> bool:
-        """Whether two answers say the same."""
+    def same(self, place: int, one: Answer, other: Answer, tolerance: int = 0) -> bool:
+        """Whether two answers say the same; those to a score also where they are at most `tolerance` levels apart."""
         ...
 
     def valid(self, answer: Answer) -> bool:
@@ -124,8 +124,8 @@ class Deciding:
             return await verify_decision(engine, self.request, question, answer)
         return Probe(math.nan, Usage(calls=0), 0.0)
 
-    def same(self, place: int, one: Decision, other: Decision) -> bool:
-        return one.top == other.top
+    def same(self, place: int, one: Decision, other: Decision, tolerance: int = 0) -> bool:
+        return abs(one.top - other.top) <= tolerance
 
     def valid(self, answer: Decision) -> bool:
         return True
@@ -179,7 +179,7 @@ class Generating:
             return await verify_text(engine, self.request, answer.samples[0].text)
         return Probe(math.nan, Usage(calls=0), 0.0)
 
-    def same(self, place: int, one: Completion, other: Completion) -> bool:
+    def same(self, place: int, one: Completion, other: Completion, tolerance: int = 0) -> bool:
         first, second = one.samples[0], other.samples[0]
         if first.tool_calls or second.tool_calls:
             return calls_of(first) == calls_of(second)

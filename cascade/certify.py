@@ -177,11 +177,14 @@ def _certificate(
         latency=expected.latency,
         baseline_latency=expected.baseline_latency,
         notes=tuple(case.notes),
+        tolerance=settings.tolerance,
     )
 
 
 def _held(case: Case, top: float, value: Worth) -> str:
     what = f"differ from {case.teacher}'s" if case.settings.basis == "vs_teacher" else "are wrong"
+    if off := case.settings.tolerance:
+        what += f" by more than {off} level{'s' if off > 1 else ''}"
     return f"served answers {what} in at most {top:.2%} of queries; {value.reason}"
 
 

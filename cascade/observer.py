@@ -154,7 +154,8 @@ class Observer:
 
     def _differs(self, due: Due[Answer], place: int, theirs: Answer | None) -> bool:
         served = due.routed.answers[place].answer
-        return served is None or theirs is None or not due.asking.same(place, served, theirs)
+        off = self.live[due.audits[place].question].policy.certificate.tolerance
+        return served is None or theirs is None or not due.asking.same(place, served, theirs, off)
 
     def _settle(self, due: Due[Answer], place: int, differs: bool | None) -> AuditRecord:
         audit = due.audits[place]

@@ -14,9 +14,18 @@ from itertools import pairwise
 from typing import Annotated, Final, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from curator.confidence import Floats
+from curator.types import Price
 
 VERSION: Final = 1
 """Of this format. A newer one is refused."""
@@ -112,8 +121,8 @@ class Certificate(_Frozen):
 
     `basis` is `vs_teacher` (the share of answers that differ from the last tier's) or `vs_truth` (the share of wrong
     ones, from audited rows). With probability 1 - `delta` over the `rows` that tested it, the risk is at most `bound`.
-    Shares are by tier; money and seconds are per query, None where a price or a time is unknown. `notes` say what was
-    skipped, and what was never seen.
+    For a score, an answer that is at most `tolerance` levels off does not count. Shares are by tier; money and seconds
+    are per query, None where a price or a time is unknown. `notes` say what was skipped, and what was never seen.
     """
 
     basis: Literal["vs_teacher", "vs_truth"]
@@ -130,6 +139,15 @@ class Certificate(_Frozen):
     latency: Money | None = None
     baseline_latency: Money | None = None
     notes: tuple[str, ...] = ()
+    tolerance: NonNegativeInt = 0
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Without a tolerance as policies were before there was one, so that their checksums and signatures hold."""
+        found: dict[str, object] = dump(self)
+        if not self.tolerance:
+            del found["tolerance"]
+        return found
 
 
 class QuestionPolicy(_Frozen):
@@ -154,6 +172,12 @@ class TierRecord(_Frozen):
     identity: str
     price: tuple[Money, Money] | None = None
     spec: str = ""
+
+    @classmethod
+    def of(cls, name: str, identity: str, price: Price | None, spec: str = "") -> Self:
+        """The record of a tier with this price; its currency is the policy's."""
+        pair = None if price is None else (price.input, price.output)
+        return cls(name=name, identity=identity, price=pair, spec=spec)
 
 
 class Policy(_Frozen):

@@ -179,12 +179,43 @@ def choose_audits(wrong: Floats, count: int, *, seed: int = 0) -> tuple[Ints, Fl
     doubtful fifth is drawn twice as often as the rest. Each row is drawn on its own, so about `count` come.
     Raises: InputError for a count that is not between 1 and n.
     """
+    chance = audit_chances(wrong, count)
+    return np.flatnonzero(~np.isnan(drawn_places(chance, seed))).astype(np.int64), chance
+
+
+def audit_chances(wrong: Floats, count: int, oftener: float = OFTENER) -> Floats:
+    """The chance (n,) with which each row is to be audited, `oftener` for the doubtful fifth; see `choose_audits`."""
     rows = len(wrong)
     if not 0 < count <= rows:
         raise InputError(f"cannot choose {count} of {rows} rows for audit")
     doubtful = np.zeros(rows, dtype=np.bool_)
     doubtful[np.argsort(-np.nan_to_num(wrong, nan=1.0), kind="stable")[: round(DOUBTFUL * rows)]] = True
-    rate = count / (rows + (OFTENER - 1.0) * doubtful.sum())
-    chance = np.minimum(np.where(doubtful, OFTENER * rate, rate), 1.0)
-    drawn = np.random.default_rng(seed).random(rows) < chance
-    return np.flatnonzero(drawn).astype(np.int64), chance
+    rate = count / (rows + (oftener - 1.0) * doubtful.sum())
+    result: Floats = np.minimum(np.where(doubtful, oftener * rate, rate), 1.0)
+    return result
+
+
+def drawn_places(chance: Floats, seed: int) -> Floats:
+    """The places (n,) of the rows that are drawn, uniform in [0, 1); NaN where a row is not.
+
+    In the order of the places people may stop at any time: the rows whose place is below t are a draw with t times the
+    chances.
+    """
+    random = np.random.default_rng(seed).random(len(chance))
+    return np.where(random < chance, random / chance, np.nan)
+
+
+def best_ratio(rows: int, count: int, alpha: float, delta: float) -> float | None:
+    """How much oftener the doubtful ones of `rows` rows are best audited: `OFTENER`, or 1 where too few of the others
+    would be left to show a risk of `alpha`, were all right; None where that cannot be shown with `count` audits."""
+    for ratio in (OFTENER, 1.0):
+        rate = count / (rows + (ratio - 1.0) * round(DOUBTFUL * rows))
+        if ratio * rate <= 1 and two_rate_tail((0, 0), (rate, ratio * rate), rows, alpha) <= delta:
+            return ratio
+    return None
+
+
+def fewest_audits(rows: int, alpha: float, delta: float) -> int:
+    """Audits, drawn uniformly from `rows` rows and all of them right, that it takes to show a risk of `alpha`; more
+    than `rows` where no number does."""
+    return math.ceil(rows * -math.expm1(math.log(delta) / rows) / alpha)

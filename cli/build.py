@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     )
     from curator.denoising import Denoising
     from curator.engines.base import Engine
+    from curator.engines.wrappers import Account
     from curator.screening import Screening
     from curator.selection import SelectionPolicy
     from curator.sources import Source
@@ -174,24 +175,46 @@ def _beside(folder: Path, uri: str) -> str:
     return uri if remote or folder == Path() else str(folder / uri)
 
 
-def engine_of(settings: EngineSettings, budget: BudgetSettings | None = None) -> Engine:
-    """The engine, with retries, limits, prices and tracing around it. Nothing is sent yet.
+def engine_of(
+    settings: EngineSettings, budget: BudgetSettings | None = None, known: Sequence[EngineSettings] = ()
+) -> Engine:
+    """The engine, with retries, limits, prices and tracing around it. Nothing is sent yet. `known` says how the tiers
+    of a cascade are connected.
 
     Raises: ConfigError, MissingExtraError, WeightsError
     """
+    from cascade.opening import is_cascade
+    from curator.engines.wrappers import Account, Budget
+
+    if not budget or not budget.model_fields_set:
+        return connected(settings, None, known)
+    price = price_of(settings)
+    if price is None and is_cascade(settings.spec):
+        # Each tier has its own; this one stands for none.
+        price = Price(0.0, 0.0)
+    if budget.money is not None and price is None:
+        raise ConfigError("budget.money needs prices", hint="set engine.price_input and engine.price_output")
+    return connected(settings, Account(Budget(budget.calls, budget.tokens, budget.money, price)), known)
+
+
+def connected(settings: EngineSettings, account: Account | None, known: Sequence[EngineSettings]) -> Engine:
+    """The engine, whose calls draw on `account`."""
+    from cascade.opening import is_cascade
+    from cli.cascades import cascade_of
     from cli.config import secret
     from curator.engines import connect
-    from curator.engines.wrappers import Budget, wrap
+    from curator.engines.wrappers import wrap
 
+    if is_cascade(settings.spec):
+        # Its tiers try again and are traced one by one.
+        made = cascade_of(settings, known, account)
+        return wrap(made, retry=None, concurrency=settings.concurrency, trace=False)
     options: dict[str, object] = dict(settings.settings)
     if settings.api_key is not None:
         options["api_key"] = secret(settings.api_key)
     price = price_of(settings)
-    caps = Budget(budget.calls, budget.tokens, budget.money, price) if budget and budget.model_fields_set else None
-    if caps and caps.money is not None and price is None:
-        raise ConfigError("budget.money needs prices", hint="set engine.price_input and engine.price_output")
     return wrap(
-        connect(settings.spec, price=price, **options), concurrency=settings.concurrency, budget=caps, price=price
+        connect(settings.spec, price=price, **options), concurrency=settings.concurrency, budget=account, price=price
     )
 
 

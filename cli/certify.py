@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from cascade.policy import Certificate, Policy
     from cli.cascade_settings import CascadeSettings
+    from cli.certification import Basis, Certification
     from cli.output import Output
     from curator.task import Task
 
@@ -28,6 +29,7 @@ def register(app: typer.Typer) -> None:
         app,
         "certify",
         example="goldless certify\ngoldless certify --traffic queries.jsonl --alpha 0.02 --out policy.json\n"
+        "goldless certify --draw 100 --sheet sheet.csv\ngoldless certify --sheet sheet.csv\n"
         "goldless certify --tier small=head:models/tone --tier large=http://localhost:8000/v1#large "
         "--price small=0.01,0.01 --price large=1,3",
     )(certify)
@@ -49,6 +51,12 @@ def certify(
     audits: Annotated[
         bool, typer.Option("--audits", help="Certify against the truth, with the store's audited documents.")
     ] = False,
+    sheet: Annotated[
+        Path | None, typer.Option("--sheet", help="Certify against the truth, with a sheet that people filled in.")
+    ] = None,
+    draw: Annotated[
+        int | None, typer.Option("--draw", min=1, help="Write --sheet, with so many documents for people to check.")
+    ] = None,
     sample: Annotated[int | None, typer.Option("--sample", "-n", min=2, help="Documents to ask about.")] = None,
     alpha: Annotated[float | None, typer.Option("--alpha", min=0.0001, max=0.9999, help="The risk allowed.")] = None,
     gate: Annotated[bool, typer.Option("--gate/--no-gate", help="Whether to ask again with changed requests.")] = True,
@@ -61,6 +69,9 @@ def certify(
     other half tests them, so that with confidence 1 - delta at most the share alpha of the served answers differs from
     the last tier's. No label is needed. Exits with 3 unless every question passes; those that do not go to the last
     tier. The settings are in [cascade].
+
+    Against the truth: --draw writes a sheet with the documents that tell most, people fill it in from the top, and
+    --sheet alone certifies with what they found. Sampled fields are one prompt, certified against the last tier only.
     """
     from cascade.artifact import save, seal, signing_key
     from cli.certification import Certification
@@ -69,9 +80,14 @@ def certify(
         signing_key(sign)
     if not out.absolute().parent.is_dir():
         raise ConfigError(f"there is no folder for {out}", hint="make it first, or name another file with --out")
-    task = _closed(session.task())
+    basis = _basis(audits, sheet, draw)
+    task = _asked(session, basis)
     settings = _settings(session, tier, price, {"sample": sample, "alpha": alpha})
-    job = Certification(session, task, settings, audits, gate, traffic)
+    _not_its_own_tier(settings, out)
+    job = Certification(session, task, settings, gate, traffic, basis, sheet or Path())
+    if draw is not None:
+        _draw(session, job, draw)
+        return
     with session.out.guarded():
         policy = seal(job.run(), sign)
     save(policy, out)
@@ -80,18 +96,59 @@ def certify(
         raise typer.Exit(Exit.PARTIAL)
 
 
-def _closed(task: Task[BaseModel]) -> Task[BaseModel]:
-    """The task as a cascade asks it: in one way.
-
-    Raises: InputError for fields that are sampled.
-    """
-    if task.sampled or not task.closed:
-        names = ", ".join(item.name for item in task.sampled)
+def _basis(audits: bool, sheet: Path | None, draw: int | None) -> Basis:
+    """What to certify against. Raises: InputError for options that do not go together."""
+    if draw is not None and sheet is None:
+        raise InputError("which sheet is to be written?", hint="--draw 100 --sheet sheet.csv")
+    if sheet is not None and draw is not None and sheet.exists():
+        raise InputError(f"{sheet} is there already", hint="it may hold answers; name another file")
+    if audits and sheet is not None:
         raise InputError(
-            f"only closed fields can be certified from the store; {names or 'the task'} is sampled",
-            hint="leave the field out, or record texts with cascade.record and certify them in Python",
+            "--audits are a uniform draw, a sheet is a weighted one: they do not mix", hint="leave one of them out"
         )
-    return replace(task, views=(replace(task.views[0], order=0),))
+    return "audits" if audits else "sheet" if sheet is not None else "teacher"
+
+
+def _asked(session: Session, basis: Basis) -> Task[BaseModel]:
+    """The task as a cascade asks it: in one way. Says what is certified, where that is not all, or not field by field.
+
+    Raises: InputError for sampled fields whose answers cannot be compared.
+    """
+    from cli.tier_texts import check_sampled
+
+    task = session.task()
+    task = replace(task, views=(replace(task.views[0], order=0),))
+    closed, sampled = (", ".join(item.name for item in fields) for fields in (task.closed, task.sampled))
+    if not sampled:
+        return task
+    check_sampled(task)
+    if basis == "teacher":
+        each = f"certified are {closed} each, and " if closed else "certified is "
+        session.out.say(f"{each}the prompt for {sampled} as one question, 'text', by its first sample")
+        return task
+    if not closed:
+        raise InputError(f"only closed fields are checked by people; {sampled} is sampled", hint="leave --audits out")
+    session.out.complain(f"{sampled} is left out: only closed fields are checked by people")
+    return replace(task, output=_closed_part(task))
+
+
+def _closed_part(task: Task[BaseModel]) -> type[BaseModel]:
+    """The task's model without its sampled fields: the questions are the same."""
+    from pydantic import create_model
+
+    known = task.output.model_fields
+    kept: dict[str, Any] = {item.name: (known[item.name].annotation, known[item.name]) for item in task.closed}
+    return create_model(task.output.__name__, **kept)
+
+
+def _draw(session: Session, job: Certification, count: int) -> None:
+    """Write the sheet, and say what to do with it."""
+    with session.out.guarded():
+        rows = job.draw(count)
+    session.out.facts({"rows": rows, "path": str(job.sheet)}, title="To check")
+    for field in job.task.closed:
+        session.out.say(f"fill in {field.name}: {', '.join(field.question.labels)}")
+    session.out.say(f"from the top, leaving none out; then: goldless certify --sheet {job.sheet}")
 
 
 def _settings(
@@ -117,6 +174,15 @@ def _settings(
         raise ConfigError("the tiers' prices are in different currencies", hint="convert them to one")
     said = {name: value for name, value in given.items() if value is not None}
     return settings.model_copy(update={"tiers": list(found.values()), **said})
+
+
+def _not_its_own_tier(settings: CascadeSettings, out: Path) -> None:
+    """Raises: ConfigError where the new policy would replace that of one of its tiers."""
+    from cascade.opening import CascadeSpec, is_cascade
+
+    for tier in settings.tiers:
+        if is_cascade(tier.spec) and CascadeSpec.read(tier.spec).policy.resolve() == out.resolve():
+            raise ConfigError(f"{out} is the policy of the tier {tier.name}", hint="name another file with --out")
 
 
 def _pair(written: str, option: str) -> tuple[str, str]:

@@ -15,7 +15,7 @@ from cli.dry_run import say_what_it_takes
 from cli.failures import Exit
 from cli.output import Output, amount, plain, show
 from cli.session import Session, command
-from curator.errors import BudgetExceededError, GoldlessError, InputError
+from curator.errors import BudgetExceededError, ConfigError, GoldlessError, InputError
 from curator.types import Document, Json, JsonObject
 
 if TYPE_CHECKING:
@@ -75,25 +75,36 @@ def carry_out(session: Session, job: Job, limit: int | None, ingest: bool, lesso
 
     Raises: typer.Exit if some rows failed.
     """
-    task = session.task()
+    from cascade.opening import is_cascade
+    from cli.cascades import currency_of, expectation
+
+    task, engine = session.task(), session.engine_settings()
+    expected = expectation(engine, task)
+    if expected is not None:
+        expected.say(session.out)
+    if lesson is not None and is_cascade(engine.spec):
+        raise ConfigError("a lesson is of one model, and the engine is a cascade", hint="leave out --lesson")
     with session.out.guarded():
         result = _run(session, task, job, limit, ingest)
         if lesson is not None:
             from curator.taught import lesson_of
 
-            lesson_of(result.learned).save(lesson, session.engine_settings().spec)
+            lesson_of(result.learned).save(lesson, engine.spec)
             session.out.say(f"the lesson is in {lesson}: connect taught:{lesson}")
-    _report(session.out, result, session.engine_settings().currency)
+    _report(session.out, result, currency_of(engine))
+    if expected is not None:
+        expected.compare(result.progress.tiers, session.out)
     if result.progress.failed:
         raise typer.Exit(Exit.PARTIAL)
 
 
 def _run(session: Session, task: Task[BaseModel], job: Job, limit: int | None, ingest: bool) -> Curation[BaseModel]:
+    from cli.cascades import currency_of
     from cli.interrupt import run
     from cli.progress import watch
     from curator.annotate import Progress
 
-    progress, currency = Progress(), session.engine_settings().currency
+    progress, currency = Progress(), currency_of(session.engine_settings())
     try:
         with watch(session.out, progress, currency=currency, per_row=requests_per_row(task)):
             return run(_work(session, task, partial(job, progress=progress), limit, ingest), session.out.complain)
@@ -109,14 +120,14 @@ def _run(session: Session, task: Task[BaseModel], job: Job, limit: int | None, i
 async def _work(
     session: Session, task: Task[BaseModel], job: Job, limit: int | None, ingest: bool
 ) -> Curation[BaseModel]:
-    from cli.build import engine_of, source_of
+    from cli.build import source_of
 
     settings = session.settings
     store = session.store(create=True)
     source = source_of(settings, session.config.parent) if ingest and settings.source else None
     if source is None and not store.count():
         raise InputError("there are no documents to label", hint="goldless ingest PATH, or [source] in the settings")
-    async with aclosing(engine_of(session.engine_settings(), settings.budget)) as engine:
+    async with aclosing(session.engine(session.engine_settings(), capped=True)) as engine:
         plan = _plan(session, limit)
         try:
             return await job(task, engine, store, source=source, plan=plan)
@@ -126,7 +137,7 @@ async def _work(
 
 
 def _plan(session: Session, limit: int | None) -> Plan:
-    from cli.build import denoising_of, engine_of, screening_of, selection_of
+    from cli.build import denoising_of, screening_of, selection_of
     from curator.pipeline import Plan
 
     settings = session.settings
@@ -140,7 +151,7 @@ def _plan(session: Session, limit: int | None) -> Plan:
         probes=settings.prior.probes,
         shares=settings.prior.shares,
         denoising=denoising_of(settings.denoise),
-        reference=engine_of(reference, settings.budget) if reference else None,
+        reference=session.engine(reference, capped=True) if reference else None,
         reference_rows=reference.rows if reference else 200,
     )
 
@@ -163,6 +174,7 @@ def _report(out: Output, result: Curation[BaseModel], currency: str) -> None:
         "failures": counts.errors or None,
         "tokens": counts.usage.input_tokens + counts.usage.output_tokens,
         "cost": amount(None if counts.unpriced else counts.cost, currency),
+        **({"answered by": dict(counts.tiers)} if counts.tiers else {}),
         **{f"selected {name}": value for name, value in _numbers(report["selection"]).items()},
     }
     out.facts(facts, title="Curation")
@@ -212,9 +224,7 @@ def preview(
     task = session.task()
 
     async def look() -> list[JsonObject]:
-        from cli.build import engine_of
-
-        async with aclosing(engine_of(session.engine_settings())) as engine:
+        async with aclosing(session.engine(session.engine_settings())) as engine:
             return [row for item in _shown(session, document, limit) for row in await _previews(task, engine, item)]
 
     with session.out.guarded():

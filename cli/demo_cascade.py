@@ -139,10 +139,7 @@ class Cascading:
         (question,) = task.questions
         asked = Asked(question.name, question_fingerprint(requests[0], question, names), question.labels)
         found = certify(recording.outcomes[question.name], asked, CertifySettings(alpha=ALPHA))
-        records = tuple(
-            TierRecord(name=tier.name, identity=name, price=(PRICES[tier.name].input, PRICES[tier.name].output))
-            for tier, name in zip(tiers, names, strict=True)
-        )
+        records = tuple(TierRecord.of(tier.name, name, tier.price) for tier, name in zip(tiers, names, strict=True))
         policy = seal(Policy(created=datetime.now(UTC), tiers=records, questions=(found,)))
         save(policy, path)
         return policy

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
@@ -24,23 +24,32 @@ def say_what_it_takes(session: Session, task: Task[BaseModel], limit: int | None
     """Say what a run would take. Nothing is sent."""
     import anyio
 
-    from cli.build import engine_of, price_of
+    from cli.build import price_of
+    from cli.cascades import currency_of, expectation
     from cli.projection import project
 
     given = session.engine_settings()
+    expected = expectation(given, task)
     store = session.store() if session.location.exists() else None
     documents, screened = _documents(session, store)
     probes = _probes(session, task, store)
 
     async def count() -> Projection:
-        async with aclosing(engine_of(given)) as engine:
+        async with aclosing(session.engine(given)) as engine:
             return await project(task, engine, _head(documents, limit), store, price_of(given), probes)
 
     with session.out.guarded():
         found = anyio.run(count)
+    if expected is not None:
+        found = replace(found, cost=None if expected.cost is None else expected.cost * found.calls)
     if session.out.json:
-        return session.out.emit({**plain(found), "screened": screened})
-    _show_projection(session.out, found, given.currency, screened)
+        return session.out.emit({**plain(found), "screened": screened, **(expected.to_json() if expected else {})})
+    _show_projection(session.out, found, currency_of(given), screened)
+    if expected is not None:
+        expected.say(session.out)
+        session.out.say(
+            "the cost counts what is asked again, by the certificates; calls and tokens are the first tier's"
+        )
     return None
 
 

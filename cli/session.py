@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from cli.config import Settings
     from cli.settings import EngineSettings
+    from curator.engines.base import Engine
     from curator.store import Store
     from curator.task import Task
 
@@ -109,6 +110,13 @@ class Session:
         if (found := self.settings.engine) is None:
             raise ConfigError("the settings have no [engine]", hint="`goldless init` writes a file that has one")
         return found
+
+    def engine(self, settings: EngineSettings, *, capped: bool = False) -> Engine:
+        """The engine of a table, `capped` by [budget]; a cascade's tiers are connected as [[cascade.tiers]] say of the
+        same specs. Raises: ConfigError, MissingExtraError, WeightsError"""
+        from cli.build import engine_of
+
+        return engine_of(settings, self.settings.budget if capped else None, self.settings.cascade.tiers)
 
 
 def command(

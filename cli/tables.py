@@ -16,7 +16,8 @@ class Table(BaseModel):
 
 
 class EngineSettings(Table):
-    """Who answers. Prices are money per million tokens; `settings` go to the engine as they are."""
+    """Who answers; `spec` may be `cascade:<policy>`, whose tiers are then connected as `[[cascade.tiers]]` says of
+    their specs. Prices are money per million tokens; `settings` go to the engine as they are."""
 
     spec: str
     api_key: SecretStr | None = None

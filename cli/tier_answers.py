@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,25 +14,26 @@ from cascade.outcomes import NO_ANSWER, Outcomes, tier_agreement
 from cascade.signals import decision_table, free_signals, parse_signal
 from curator.engines.base import identity_text
 from curator.errors import EngineError
-from curator.types import Decision, Document, Json, Price, Usage
+from curator.types import Completion, Decision, Document, Price, Sample, Usage
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from cli.cascade_settings import TierSettings
+    from cli.sheets import Checked
     from curator.annotate import Progress
+    from curator.confidence import Floats, Ints
+    from curator.fields import ClosedField
     from curator.store import Run, Store
     from curator.task import Task
 
-Truth = Mapping[str, Mapping[str, Json]]
-"""Field -> document -> the checked value."""
 AGREEMENT = "tier_agreement"
 
 
 @dataclass(frozen=True, slots=True)
 class TierAnswers:
     """One tier's answers: by document, one decision per question (None: none), and the request's money and seconds
-    (NaN: unknown)."""
+    (NaN: unknown); in `texts` what it generated."""
 
     name: str
     identity: str
@@ -40,6 +41,7 @@ class TierAnswers:
     cost: Mapping[str, float]
     latency: Mapping[str, float]
     errors: Mapping[str, int]
+    texts: Mapping[str, Completion]
 
 
 async def ask_tier(
@@ -48,8 +50,10 @@ async def ask_tier(
     documents: Sequence[Document],
     place: tuple[Store, Run],
     progress: Progress,
+    known: Sequence[TierSettings] = (),
 ) -> TierAnswers:
-    """Have a tier answer the task about the documents, as far as it has not; its engine is closed then.
+    """Have a tier answer the task about the documents, as far as it has not; its engine is closed then. `known` says
+    how the tiers of a tier that is a cascade are connected.
 
     Raises: GoldlessError where the tier cannot be asked: wrong credentials, no such model, a dead server.
     """
@@ -59,7 +63,7 @@ async def ask_tier(
 
     store, run = place
     prompting = Prompting(long_text=tier.long_text)
-    async with aclosing(engine_of(tier)) as engine:
+    async with aclosing(engine_of(tier, known=known)) as engine:
         failed = dict(progress.errors)
         try:
             await annotate([documents], task, engine, run, prompting=prompting, progress=progress)
@@ -71,8 +75,9 @@ async def ask_tier(
             run.flush()
         identity = engine.identity
     errors = {code: count - failed.get(code, 0) for code, count in progress.errors.items()}
-    found = store.attempts([document.id for document in documents], prompting.annotation_id(task, identity))
-    rows = [row for row in found.to_pylist() if row["view"] == 0 and row["logprobs"] is not None]
+    asked = [document.id for document in documents], prompting.annotation_id(task, identity)
+    rows = [row for row in store.attempts(*asked).to_pylist() if row["view"] == 0 and row["logprobs"] is not None]
+    texts = [row for row in store.sampled_attempts(*asked).to_pylist() if row["samples"]] if task.sampled else []
     price = price_of(tier)
     return TierAnswers(
         tier.name,
@@ -81,6 +86,7 @@ async def ask_tier(
         {row["document_id"]: _cost(row, price) for row in rows},
         {row["document_id"]: math.nan if row["latency"] is None else float(row["latency"]) for row in rows},
         {code: count for code, count in errors.items() if count},
+        {row["document_id"]: _completion(row, price) for row in texts},
     )
 
 
@@ -89,6 +95,13 @@ def _decisions(row: Mapping[str, Sequence[object]]) -> list[Decision | None]:
         None if logprobs is None else Decision(tuple(logprobs), mass, readout)  # type: ignore[arg-type]
         for logprobs, mass, readout in zip(row["logprobs"], row["label_mass"], row["readout"], strict=True)
     ]
+
+
+def _completion(row: Mapping[str, Any], price: Price | None) -> Completion:
+    parts = zip(row["samples"], row["finish_reasons"], row["sample_logprobs"], strict=True)
+    samples = tuple(Sample(text, reason, logprob) for text, reason, logprob in parts)
+    usage, cost = Usage(row["input_tokens"] or 0, row["output_tokens"] or 0), _cost(row, price)
+    return Completion(samples, usage, None if math.isnan(cost) else cost, row["latency"] or 0.0)
 
 
 def _cost(row: Mapping[str, float | None], price: Price | None) -> float:
@@ -103,10 +116,11 @@ def outcomes_of(
     task: Task[BaseModel],
     documents: Sequence[Document],
     tiers: Sequence[TierAnswers],
-    truth: Mapping[str, Mapping[str, Json]],
+    checked: Checked,
+    tolerance: int = 0,
 ) -> dict[str, Outcomes]:
-    """Per closed field what the tiers answered; `truth` maps a field and a document to the checked value. Money and
-    seconds of a request are shared evenly among its questions."""
+    """Per closed field what the tiers answered, and how good that is where it was `checked`: a score may be `tolerance`
+    levels off. Money and seconds of a request are shared evenly among its questions."""
     ids = tuple(document.id for document in documents)
     shape, share = (len(ids), len(tiers)), 1.0 / max(len(task.closed), 1)
     cost, latency = (
@@ -121,18 +135,27 @@ def outcomes_of(
         columns = [decision_table(specs, [row[tier] for row in table], field.question) for tier in range(len(tiers))]
         signals = {spec.name: np.stack([column[spec.name] for column in columns], axis=1) for spec in specs}
         signals[AGREEMENT] = tier_agreement(answers.astype(np.int64))
-        right = {name: field.values.index(value) for name, value in truth.get(field.name, {}).items()}
-        checked = np.array([right.get(name, NO_ANSWER) for name in ids])[:, None]
+        off = tolerance if field.question.kind == "score" else 0
         found[field.name] = Outcomes(
             tuple(tier.name for tier in tiers),
             answers.astype(np.int64),
             {name: values for name, values in signals.items() if not np.isnan(values).all()},
             cost,
             latency,
-            np.where(checked == NO_ANSWER, np.nan, (answers == checked).astype(np.float64)),
+            _quality(answers.astype(np.int64), ids, field, checked, off),
             ids,
         )
     return found
+
+
+def _quality(answers: Ints, ids: Sequence[str], field: ClosedField, checked: Checked, off: int) -> Floats:
+    """1 where an answer (n, t) is right, 0 where it is not, or where nobody gave the right one; else NaN."""
+    right = {name: field.values.index(value) for name, value in checked.truth.get(field.name, {}).items()}
+    truth = np.array([right.get(name, NO_ANSWER) for name in ids])[:, None]
+    good = (answers != NO_ANSWER) & (np.abs(answers - truth) <= off)
+    missed = checked.missed.get(field.name, frozenset())
+    passed_over = np.array([name in missed for name in ids])[:, None]
+    return np.where(passed_over, 0.0, np.where(truth == NO_ANSWER, np.nan, good.astype(np.float64)))
 
 
 def _at(tier: TierAnswers, name: str, place: int) -> Decision | None:

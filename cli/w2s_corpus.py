@@ -65,7 +65,7 @@ def _answers(session: Session, item: ClosedField, what: str, ids: Set[str]) -> A
     """The answers that WHAT of `--teacher NAME=WHAT` names."""
     import asyncio
 
-    from cli.build import engine_of
+    from cascade.opening import SCHEME
     from cli.settings import EngineSettings
     from curator.engines import SCHEMES
     from curator.evaluation.answers import read_predictions, stored_labels, stored_version
@@ -77,9 +77,9 @@ def _answers(session: Session, item: ClosedField, what: str, ids: Set[str]) -> A
     if what == "latest" or what.removeprefix("v").isdigit():
         made = find_version(store, what)
         return stored_version(store, made.version, item, ids)
-    if what.partition(":")[0] in SCHEMES:
+    if what.partition(":")[0] in (*SCHEMES, SCHEME):
         configured = (one for one in (settings.engine, settings.reference) if one and one.spec == what)
-        engine = engine_of(next(configured, EngineSettings(spec=what)))
+        engine = session.engine(next(configured, EngineSettings(spec=what)))
         asyncio.run(engine.aclose())
         return engine_answers(store, task, engine.identity, item)
     return read_predictions(what, item, id_column=id_column(session))

@@ -70,7 +70,7 @@ class Ledger(Protocol):
 @dataclass(slots=True)
 class Progress:
     """Counts of a run, updated as it goes. `cost` is the known money, `unpriced` how many answers
-    came without a price."""
+    came without a price; `tiers` how many each tier of a cascade gave, per question."""
 
     total: int | None = None
     done: int = 0
@@ -82,6 +82,7 @@ class Progress:
     cost: float = 0.0
     unpriced: int = 0
     errors: dict[str, int] = field(default_factory=dict)
+    tiers: dict[str, int] = field(default_factory=dict)
 
     def fail(self, code: str) -> None:
         self.failed += 1
@@ -94,6 +95,9 @@ class Progress:
             self.unpriced += 1
         else:
             self.cost += answer.cost
+        for one in answer.answers if isinstance(answer, Decisions) else (answer,):
+            if one is not None and one.served_by:
+                self.tiers[one.served_by] = self.tiers.get(one.served_by, 0) + 1
 
 
 async def annotate(

@@ -149,27 +149,41 @@ def check(
     Raises: InputError that lists what is wrong, if anything is: a document that is not known, was
     named before or has another text now, a field that is none, a value that is no option.
     """
+    answers, wrong = answers_in(rows, fields, texts)
+    if wrong:
+        more = [f"and {len(wrong) - SHOWN} more"] if len(wrong) > SHOWN else []
+        raise InputError("\n".join([*wrong[:SHOWN], *more]), hint="nothing was added; mend this and read it again")
+    return [Audit(name, field, value, auditor) for (name, field), value in answers.items()]
+
+
+def answers_in(
+    rows: Sequence[SheetRow], fields: Sequence[ClosedField], texts: Mapping[str, str], beside: Sequence[str] = ()
+) -> tuple[dict[tuple[str, str], Json], list[str]]:
+    """What is right in `rows`, (document, field) -> value, and what is wrong, row by row; as `check`, which takes
+    all or nothing. `beside` are columns that may stand beside the fields."""
     known = {field.name: field for field in fields}
-    wrong = _unknown_fields(rows, known)
-    found: list[Audit] = []
+    wrong = _unknown_fields(rows, [ID, TEXT, *beside, *known], known)
+    found: dict[tuple[str, str], Json] = {}
     seen: dict[str, int] = {}
     for row in rows:
         try:
             name = _document(row, texts, seen)
-            found += [Audit(name, field, value, auditor) for field, value in _answers(row, known)]
         except InputError as error:
             wrong.append(error.message)
-    if wrong:
-        more = [f"and {len(wrong) - SHOWN} more"] if len(wrong) > SHOWN else []
-        raise InputError("\n".join([*wrong[:SHOWN], *more]), hint="nothing was added; mend this and read it again")
-    return found
+            continue
+        for field, written in _answers(row, known):
+            try:
+                found[name, field.name] = _value(row.number, field, written)
+            except InputError as error:
+                wrong.append(error.message)
+    return found, wrong
 
 
-def _unknown_fields(rows: Sequence[SheetRow], known: Mapping[str, ClosedField]) -> list[str]:
+def _unknown_fields(rows: Sequence[SheetRow], columns: Sequence[str], known: Mapping[str, ClosedField]) -> list[str]:
     first: dict[str, int] = {}
     for row in rows:
         for name in row.values:
-            if name not in (ID, TEXT, *known):
+            if name not in columns:
                 first.setdefault(name, row.number)
     return [f"row {number}: {name!r} is no closed field; {suggest(name, known)}" for name, number in first.items()]
 
@@ -179,7 +193,7 @@ def _document(row: SheetRow, texts: Mapping[str, str], seen: dict[str, int]) -> 
     if not isinstance(name, str) or not name:
         raise InputError(f"row {row.number}: there is no {ID}")
     if name not in texts:
-        raise InputError(f"row {row.number}: no labelled document has the id {name!r}")
+        raise InputError(f"row {row.number}: no document to check has the id {name!r}")
     if (earlier := seen.setdefault(name, row.number)) != row.number:
         raise InputError(f"row {row.number}: document {name!r} is in row {earlier} already")
     text = row.values.get(TEXT)
@@ -189,12 +203,11 @@ def _document(row: SheetRow, texts: Mapping[str, str], seen: dict[str, int]) -> 
     return name
 
 
-def _answers(row: SheetRow, known: Mapping[str, ClosedField]) -> Iterator[tuple[str, Json]]:
+def _answers(row: SheetRow, known: Mapping[str, ClosedField]) -> Iterator[tuple[ClosedField, Json]]:
     for name, field in known.items():
         written = row.values.get(name)
-        if written is None or (isinstance(written, str) and not written.strip()):
-            continue
-        yield name, _value(row.number, field, written)
+        if written is not None and not (isinstance(written, str) and not written.strip()):
+            yield field, written
 
 
 def _value(number: int, field: ClosedField, written: Json) -> Json:

@@ -232,6 +232,7 @@ def describe(counts: Progress) -> JsonObject:
     """Progress as JSON; `cost` is None where no answer had a price."""
     priced = counts.sent - counts.unpriced
     errors: dict[str, Json] = dict(counts.errors.items())
+    tiers: dict[str, Json] = dict(counts.tiers.items())
     return {
         "requests": counts.done,
         "sent": counts.sent,
@@ -244,4 +245,5 @@ def describe(counts: Progress) -> JsonObject:
         "cached_tokens": counts.usage.cached_tokens,
         "cost": counts.cost if priced else None,
         "unpriced": counts.unpriced,
+        **({"served_by": tiers} if tiers else {}),
     }

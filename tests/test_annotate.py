@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Literal
 
@@ -27,7 +28,7 @@ from curator.errors import (
 from curator.records import AnnotationRecord, CompletionRecord
 from curator.requests import SAMPLES_VIEW, Prompting
 from curator.task import Task, classify, solve
-from curator.types import DecideRequest, Document
+from curator.types import DecideRequest, Decisions, Document
 
 pytestmark = pytest.mark.anyio
 
@@ -71,6 +72,17 @@ async def test_every_document_is_answered_and_a_second_run_sends_nothing():
     second = await annotate(documents(60), TASK, engine, ledger)
     assert (second.done, second.sent, second.reused) == (60, 10, 50)
     assert len(engine.requests) == 60
+
+
+async def test_the_tiers_of_a_cascade_are_counted_per_question():
+    class Routed(ScriptedEngine):
+        async def decide(self, request: DecideRequest) -> Decisions:
+            found = await super().decide(request)
+            tier = "small" if request.state.endswith(("1", "2")) else "large"
+            return replace(found, answers=tuple(one and replace(one, served_by=tier) for one in found.answers))
+
+    progress = await annotate(documents(5), TASK, Routed(decide=lambda _: "good"), MemoryLedger())
+    assert progress.tiers == {"large": 3, "small": 2}
 
 
 async def test_equal_texts_are_sent_once():

@@ -110,7 +110,7 @@ def test_blank_is_not_checked():
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"document_id": "z"}, "row 1: no labelled document has the id 'z'"),
+        ({"document_id": "z"}, "row 1: no document to check has the id 'z'"),
         ({"document_id": 3}, "row 1: there is no document_id"),
         ({}, "row 1: there is no document_id"),
         ({"document_id": "a", "stars": 6}, "row 1: 'stars' is 6, which is no option: 1, 2, 3, 4, 5"),

@@ -12,7 +12,7 @@ from curator.types import Document
 
 DESIGNED = {
     "documents", "completions", "annotations", "labels", "verdicts", "runs", "datasets", "dataset_rows", "models",
-    "policies", "audits", "traffic",
+    "policies", "audits", "traffic", "audit_draws",
 }  # fmt: skip
 
 

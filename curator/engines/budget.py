@@ -109,12 +109,14 @@ class BudgetEngine(WrapperEngine):
     The estimate is an upper bound, so that a cap holds: a byte-level tokenizer makes at most one token
     per byte, and `CHAT_TOKENS` are allowed for the chat template of each call. It is only held while a
     request is in flight; what is booked is the usage that the server reports, or the estimate where it
-    reports none, or the estimated input where the request failed after it may have been read.
+    reports none, or the estimated input where the request failed after it may have been read. `price` is this
+    engine's, where engines of several prices share an account.
     """
 
-    def __init__(self, inner: Engine, budget: Budget | Account) -> None:
+    def __init__(self, inner: Engine, budget: Budget | Account, price: Price | None = None) -> None:
         super().__init__(inner)
         self.account = budget if isinstance(budget, Account) else Account(budget)
+        self.price = price or self.account.budget.price
 
     async def around(self, call: Callable[[Request], Awaitable[Result]], request: Request) -> Result:
         calls, input_tokens, output_tokens = self.estimate(request)
@@ -163,9 +165,8 @@ class BudgetEngine(WrapperEngine):
         return actual if result.cost is None else Spent(actual.calls, actual.tokens, result.cost)
 
     def _spent(self, usage: Usage) -> Spent:
-        price = self.account.budget.price
         tokens = usage.input_tokens + usage.output_tokens
-        return Spent(usage.calls, tokens, price.cost(usage) if price else 0.0)
+        return Spent(usage.calls, tokens, self.price.cost(usage) if self.price else 0.0)
 
 
 def upper_bound(request: DecideRequest | GenerateRequest) -> Usage:

@@ -84,7 +84,7 @@ def wrap(
     layers: list[Callable[[Engine], Engine] | None] = [
         None if price is None or priced else lambda inner: PricedEngine(inner, price),
         (lambda inner: TracingEngine(inner, price=price)) if trace else None,
-        None if budget is None else lambda inner: BudgetEngine(inner, budget),
+        None if budget is None else lambda inner: BudgetEngine(inner, budget, price),
         lambda inner: ConcurrencyEngine(inner, limit=concurrency),
         None if retry is None else lambda inner: RetryEngine(inner, retry),
     ]

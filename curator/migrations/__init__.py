@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import duckdb
 
 from curator.errors import StoreVersionError
-from curator.migrations import m0001_initial, m0002_trained_models, m0003_traffic
+from curator.migrations import m0001_initial, m0002_trained_models, m0003_traffic, m0004_cascades
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(m0001_initial.NAME, m0001_initial.SQL),
     Migration(m0002_trained_models.NAME, m0002_trained_models.SQL),
     Migration(m0003_traffic.NAME, m0003_traffic.SQL),
+    Migration(m0004_cascades.NAME, m0004_cascades.SQL),
 )
 
 

@@ -17,6 +17,7 @@ from curator.migrations import MIGRATIONS, check_version, migrate
 from curator.records import AnnotationRecord, CompletionRecord
 from curator.store.base import scratch_folder
 from curator.store.documents import DUPLICATE, DocumentPart
+from curator.store.draws import DrawnDocument, DrawPart
 from curator.store.labels import LABELS, LabelPart
 from curator.store.models import ModelPart
 from curator.store.people import PeoplePart
@@ -51,6 +52,7 @@ __all__ = [
     "CompletionRecord",
     "DatasetDiff",
     "DatasetVersion",
+    "DrawnDocument",
     "EngineUse",
     "IngestCounts",
     "ModelKind",
@@ -66,7 +68,7 @@ __all__ = [
 ]
 
 
-class Store(DocumentPart, LabelPart, DatasetPart, ModelPart, TrafficPart, PeoplePart):
+class Store(DocumentPart, LabelPart, DatasetPart, ModelPart, TrafficPart, DrawPart, PeoplePart):
     """A store at `path`, made if it is absent and `create`; an older one is migrated.
 
     `wait` is how many seconds a call waits for other processes before it raises StoreLockedError.

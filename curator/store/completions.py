@@ -21,9 +21,11 @@ _ABOUT = """
 SELECT a.document_id, {view} AS view, a.round, {columns}, coalesce(a.error, c.error) AS error, a.truncated
 FROM annotations a
 LEFT JOIN completions c ON c.key = a.key
-WHERE a.task_id IN ({tasks}) AND a.view >= 0 AND a.document_id IN (SELECT id FROM wanted)
+WHERE a.task_id IN ({tasks}) AND {kind} AND a.document_id IN (SELECT id FROM wanted)
 ORDER BY a.document_id, a.round, view
 """
+
+_TAKEN = "c.input_tokens, c.output_tokens, c.cost, c.latency"
 
 
 class CompletionPart(Part):
@@ -57,19 +59,22 @@ class CompletionPart(Part):
 
     def decisions_about(self, document_ids: Sequence[str], asked: Mapping[str, int]) -> pa.Table:
         """As `decisions`, of these ids, whether they are documents of the store or not."""
-        columns = "c.logprobs, c.label_mass, c.readout"
-        with self._database.reading() as connection:
-            connection.register("wanted", pa.table({"id": pa.array(document_ids, pa.string())}))
-            sql = _ABOUT.format(columns=columns, **_asked(asked))
-            found: pa.Table = connection.sql(sql).to_arrow_table()
-            return found
+        return self._about(document_ids, "c.logprobs, c.label_mass, c.readout", asked, "a.view >= 0")
 
     def attempts(self, document_ids: Sequence[str], asked: str) -> pa.Table:
         """As `decisions_about` of one id, with what the answers took: input_tokens, output_tokens, cost, latency."""
-        columns = "c.logprobs, c.label_mass, c.readout, c.input_tokens, c.output_tokens, c.cost, c.latency"
+        return self._about(document_ids, f"c.logprobs, c.label_mass, c.readout, {_TAKEN}", {asked: 0}, "a.view >= 0")
+
+    def sampled_attempts(self, document_ids: Sequence[str], asked: str) -> pa.Table:
+        """As `samples` of these ids, with what the answers took, as `attempts` has it."""
+        columns = f"c.samples, c.finish_reasons, c.sample_logprobs, {_TAKEN}"
+        return self._about(document_ids, columns, {asked: 0}, "a.view < 0")
+
+    def _about(self, document_ids: Sequence[str], columns: str, asked: Mapping[str, int], kind: str) -> pa.Table:
         with self._database.reading() as connection:
             connection.register("wanted", pa.table({"id": pa.array(document_ids, pa.string())}))
-            found: pa.Table = connection.sql(_ABOUT.format(columns=columns, **_asked({asked: 0}))).to_arrow_table()
+            sql = _ABOUT.format(columns=columns, kind=kind, **_asked(asked))
+            found: pa.Table = connection.sql(sql).to_arrow_table()
             return found
 
     def samples(self, task_id: str, *, kept_by: str | None = None, batch: int = TABLE_ROWS) -> Iterator[pa.Table]:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from math import inf
 from pathlib import Path
-from typing import Required, TypedDict
+from typing import NotRequired, Required, TypedDict
 
 import orjson
 import pyarrow as pa
@@ -39,6 +39,7 @@ COMPLETIONS = pa.schema(
         ("calls", pa.int64()),
         ("cost", pa.float64()),
         ("latency", pa.float64()),
+        ("served_by", _STRINGS),
     ]
 )
 ANNOTATIONS = pa.schema(
@@ -95,6 +96,7 @@ class _Decision(TypedDict):
     logprobs: list[float | None]
     label_mass: float | None
     readout: str
+    served_by: NotRequired[str]
 
 
 class _Usage(TypedDict):
@@ -110,6 +112,7 @@ class _Answer(TypedDict, total=False):
     usage: Required[_Usage]
     cost: Required[float | None]
     latency: Required[float]
+    served_by: str
 
 
 class _Completion(TypedDict):
@@ -133,7 +136,7 @@ class _Annotation(TypedDict):
 _Row = tuple[object, ...]
 _NO_DECISIONS: _Row = (None, None, None)
 _NO_SAMPLES: _Row = (None, None, None)
-_NO_USAGE: _Row = (None, None, None, None, None, None)
+_NO_USAGE: _Row = (None, None, None, None, None, None, None)
 
 
 class _Batch:
@@ -189,7 +192,16 @@ def _completion_row(record: _Completion) -> _Row:
         return (*head, *_NO_DECISIONS, *_NO_SAMPLES, record["error"], *_NO_USAGE)
     usage = answer["usage"]
     used = (usage["input_tokens"], usage["output_tokens"], usage["cached_tokens"], usage["calls"])
-    return (*head, *_parts(answer), record["error"], *used, answer["cost"], answer["latency"])
+    return (*head, *_parts(answer), record["error"], *used, answer["cost"], answer["latency"], _served_by(answer))
+
+
+def _served_by(answer: _Answer) -> list[str] | None:
+    """The tiers that answered, None where no cascade did (or an older goldless wrote the line)."""
+    if "samples" in answer:
+        found = [answer.get("served_by", "")]
+    else:
+        found = ["" if item is None else item.get("served_by", "") for item in answer["answers"]]
+    return found if any(found) else None
 
 
 def _parts(answer: _Answer) -> _Row:
@@ -215,11 +227,11 @@ def _finite(logprobs: Sequence[float | None]) -> Sequence[float | None]:
 
 
 _ERROR = COMPLETIONS.names.index("error")
-_OTHERS = ", ".join(f"batch.{name}" for name in COMPLETIONS.names if name != "key")
+_NAMES = ", ".join(name for name in COMPLETIONS.names if name != "key")
 # An answer takes the place of a failure.
 _DROP_FAILURES = "DELETE FROM completions WHERE error IS NOT NULL AND key IN (SELECT key::UUID FROM batch)"
 _INSERT_COMPLETIONS = f"""
-INSERT INTO completions SELECT batch.key::UUID, {_OTHERS}, {{run_id}} FROM batch
+INSERT INTO completions (key, {_NAMES}, run_id) SELECT batch.key::UUID, {_NAMES}, {{run_id}} FROM batch
 WHERE batch.key::UUID NOT IN (SELECT key FROM completions WHERE key IN (SELECT key::UUID FROM batch))
 """
 _MERGE_ANNOTATIONS = """

@@ -33,7 +33,7 @@ _LIFE: dict[str, str] = {
         " coalesce(a.error, c.error) AS error, c.engine, c.kind,"
         # JSON has no infinity.
         " list_transform(c.logprobs, lambda one: list_transform(one, lambda x: nullif(x, '-inf'::DOUBLE))) AS logprobs,"
-        " c.label_mass, c.readout, c.samples,"
+        " c.label_mass, c.readout, c.served_by, c.samples,"
         " c.finish_reasons, c.sample_logprobs, c.input_tokens, c.output_tokens, c.cost, c.latency, a.run_id"
         " FROM annotations a LEFT JOIN completions c ON c.key = a.key WHERE a.document_id = ?"
         " ORDER BY a.task_id, a.round, a.view"

@@ -18,6 +18,7 @@ from cascade.artifact import check, load, save, seal
 from cascade.certify import Asked, CertifySettings, certify
 from cascade.policy import Policy, TierRecord
 from curator.errors import ConfigError, MissingExtraError
+from curator.types import Price
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 TIERS = {"t0": "http:small", "t1": "http:large@r2"}
@@ -26,7 +27,7 @@ TIERS = {"t0": "http:small", "t1": "http:large@r2"}
 @pytest.fixture
 def policy() -> Policy:
     made = certify(world(400), Asked("topic", "f1"), CertifySettings(alpha=0.1))
-    tiers = tuple(TierRecord(name=name, identity=who, price=(0.1, 0.2)) for name, who in TIERS.items())
+    tiers = tuple(TierRecord.of(name, who, Price(0.1, 0.2)) for name, who in TIERS.items())
     return Policy(created=NOW, expires=NOW + timedelta(days=90), tiers=tiers, questions=(made,))
 
 
@@ -59,6 +60,38 @@ def test_the_layout_of_the_file_does_not_matter(policy: Policy, tmp_path: Path) 
     save(seal(policy), tmp_path / "policy.json")
     edit(tmp_path / "policy.json", lambda content: content.update(currency=content.pop("currency")))
     assert load(tmp_path / "policy.json", now=NOW).questions == policy.questions
+
+
+BEFORE_TOLERANCES = (
+    b'{"version":1,"created":"2026-01-01T00:00:00Z","expires":null,"currency":"USD","tiers":[{"name":"a","identity":"x"'
+    b',"price":null,"spec":""},{"name":"b","identity":"y","price":null,"spec":""}],"questions":[{"name":"n",'
+    b'"fingerprint":"f","rules":[{"tier":"a","scorer":{"signals":["margin"],"weights":[1.0],"bias":0.0,"knots":[],'
+    b'"values":[]},"threshold":0.5}],"certificate":{"basis":"vs_teacher","verdict":"PASS","reason":"r","alpha":0.1,'
+    b'"delta":0.1,"rows":9,"risk":0.0,"bound":0.1,"shares":[0.7,0.3],"cost":null,"baseline_cost":null,"latency":null,'
+    b'"baseline_latency":null,"notes":[]},"path":[]}],'
+    b'"checksum":"sha256:479775beffeb68e75aad0fb642345d08f94418124c8133c8437ad845d2bac68b","signature":null}'
+)
+"""A policy as goldless wrote it when certificates had no tolerance."""
+
+
+def test_a_policy_from_before_there_were_tolerances_still_holds(tmp_path: Path) -> None:
+    path = tmp_path / "policy.json"
+    path.write_bytes(BEFORE_TOLERANCES)
+    found = load(path)
+    assert found.questions[0].certificate.tolerance == 0
+    save(found, path)
+    assert orjson.loads(path.read_bytes()) == orjson.loads(BEFORE_TOLERANCES)
+
+
+def test_a_tolerance_is_kept_and_belongs_to_the_checksum(policy: Policy, tmp_path: Path) -> None:
+    path, (question,) = tmp_path / "policy.json", policy.questions
+    certificate = question.certificate.model_copy(update={"tolerance": 1})
+    changed = policy.model_copy(update={"questions": (question.model_copy(update={"certificate": certificate}),)})
+    save(seal(changed), path)
+    assert load(path, now=NOW).questions[0].certificate.tolerance == 1
+    edit(path, lambda content: content["questions"][0]["certificate"].update(tolerance=2))
+    with pytest.raises(ConfigError, match="its checksum is wrong"):
+        load(path, now=NOW)
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,14 @@ def test_the_certificate_says_what_is_served_and_what_it_costs() -> None:
     assert "at most 10.00% of queries; saves" in found.reason
 
 
+def test_a_tolerance_is_certified_and_said() -> None:
+    outcomes = world(1000)
+    for off, said in ((1, "differ from t1's by more than 1 level in"), (2, "by more than 2 levels in")):
+        made = certify(outcomes, ASKED, CertifySettings(alpha=0.1, tolerance=off, fusion=False))
+        assert (made.certificate.tolerance, made.certificate.verdict) == (off, Verdict.PASS)
+        assert said in made.certificate.reason
+
+
 def test_labels_do_not_count_against_the_teacher() -> None:
     outcomes = world(600)
     unknown = replace(outcomes, quality=np.full_like(outcomes.quality, np.nan))

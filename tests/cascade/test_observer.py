@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from route_builders import CHAT, FUN, MOOD, policy, row, scripted
+from route_builders import CHAT, FUN, MOOD, certificate, policy, row, scripted
 
 from cascade.live import LiveSettings
 from cascade.observer import Observer
@@ -20,7 +20,7 @@ from cascade.traffic_writer import TrafficSettings, TrafficWriter
 from curator.engines.base import Engine, request_key
 from curator.engines.scripted import ScriptedEngine
 from curator.errors import RefusalError, ServerError
-from curator.types import Completion, DecideRequest, GenerateRequest, Message, Sample, Usage
+from curator.types import Completion, DecideRequest, GenerateRequest, Message, Option, Question, Sample, Usage
 
 pytestmark = pytest.mark.anyio
 
@@ -113,6 +113,23 @@ async def test_a_teacher_that_declines_has_not_given_the_answer_that_was_served(
         await ask(watched, f"q{number}")
     (live,) = watched.live.values()
     assert (live.counts.settled, live.counts.disagreed, live.estimate().lost) == (3, 2, 0)
+
+
+STARS = Question("stars", "score", "How many stars?", tuple(map(Option, "12345")))
+
+
+@pytest.mark.parametrize(("tolerance", "disagreed"), [(0, 2), (1, 1), (2, 0)])
+async def test_a_score_within_the_certificates_tolerance_does_not_disagree(tolerance: int, disagreed: int) -> None:
+    engines = {
+        "small": scripted("small", decide=lambda _: [0.01, 0.01, 0.96, 0.01, 0.01]),
+        "strong": scripted("strong", decide=lambda request: {"one": "4", "two": "5", "same": "3"}[request.state]),
+    }
+    held = certificate(tolerance=tolerance)
+    watched = observer(engines, policy(dict(engines), row("", STARS), {"stars": [0.8]}, certified=held))
+    for state in ("one", "two", "same"):
+        await ask(watched, state, row(state, STARS))
+    (live,) = watched.live.values()
+    assert (live.counts.settled, live.counts.disagreed) == (3, disagreed)
 
 
 async def test_what_was_served_because_the_teacher_failed_is_not_counted() -> None:

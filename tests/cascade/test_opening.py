@@ -9,7 +9,7 @@ import pytest
 from route_builders import MOOD, policy, row
 
 from cascade.artifact import save, seal
-from cascade.opening import open_cascade
+from cascade.opening import CascadeSpec, open_cascade, open_spec
 from cascade.outcomes import serve
 from cascade.policy import TierRecord
 from cascade.record import record
@@ -65,6 +65,38 @@ async def test_what_is_missing_or_wrong_says_so(made, tmp_path):
         open_cascade(bad)
     with pytest.raises(ConfigError, match="tier small is http:other"):
         open_cascade(written(tmp_path, made, **SPECS), tiers={"small": "http://localhost:1/v1#other?dialect=chat"})
+
+
+async def test_a_spec_names_a_cascade_and_is_written_as_it_is_read():
+    spec = CascadeSpec.read("cascade:a/policy.json?key=a.pub", {"uncertified": "rules"})
+    assert (str(spec.policy), str(spec.key), spec.uncertified) == ("a/policy.json", "a.pub", "rules")
+    assert CascadeSpec.read(str(spec)) == spec
+    assert str(CascadeSpec.read("cascade:policy.json")) == "cascade:policy.json"
+    for wrong, said in {
+        "cascade:": r"names no policy \(write cascade:policy.json",
+        "cascade:p.json?uncertifed=rules": r"unknown setting 'uncertifed' of a cascade \(did you mean 'uncertified'",
+        "cascade:p.json?uncertified=yes": r"uncertified is 'yes' \(one of teacher, rules, refuse",
+    }.items():
+        with pytest.raises(ConfigError, match=said):
+            CascadeSpec.read(wrong)
+
+
+async def test_a_policy_opens_as_a_tier_and_never_as_its_own(made, tmp_path):
+    inner = written(tmp_path, made, **SPECS)
+    opened = open_spec(CascadeSpec(inner))
+    last = connect(SPECS["strong"])
+    outer = policy({"inner": opened, "last": last}, row("fine", MOOD), {"mood": [0.8]})
+    path, specs = tmp_path / "outer.json", (f"cascade:{inner}", SPECS["strong"])
+    tiers = tuple(tier.model_copy(update={"spec": spec}) for tier, spec in zip(outer.tiers, specs, strict=True))
+    save(seal(outer.model_copy(update={"tiers": tiers})), path)
+    async with aclosing(open_cascade(path)) as cascade:
+        assert [str(tier.engine.identity) for tier in cascade.tiers] == ["cascade:small>strong", "http:big"]
+    # A later policy takes the place of the inner one.
+    path.replace(inner)
+    with pytest.raises(ConfigError, match="is a tier of its own"):
+        open_cascade(inner)
+    await opened.aclose()
+    await last.aclose()
 
 
 TEXTS = [

@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 
 from cascade.risk import (
+    best_ratio,
     betting_p_value,
     binomial_tail,
     bound,
     choose_audits,
+    drawn_places,
+    fewest_audits,
     fixed_sequence,
     lower_bound,
     p_value,
@@ -114,6 +117,26 @@ def test_audits_are_as_many_as_asked_and_doubtful_rows_come_twice_as_often() -> 
     assert chance.sum() == pytest.approx(150)
     with pytest.raises(InputError, match="cannot choose 0 of 1000"):
         choose_audits(wrong, 0)
+
+
+def test_the_first_places_of_a_draw_are_a_smaller_draw() -> None:
+    chance = np.array([0.2, 0.8] * 5000)
+    places = drawn_places(chance, 3)
+    assert np.isnan(places).mean() == pytest.approx(0.5, abs=0.02)
+    for reach in (0.25, 0.6, 1.0):
+        for rate in (0.2, 0.8):
+            assert (places[chance == rate] < reach).mean() == pytest.approx(rate * reach, abs=0.02)
+
+
+def test_doubtful_rows_are_drawn_oftener_only_where_enough_of_the_others_are_left() -> None:
+    assert best_ratio(1000, 100, 0.05, 0.1) == 2.0
+    assert best_ratio(1000, 50, 0.05, 0.1) == 1.0, "measured: with 50 audits the others get too few"
+    assert best_ratio(1000, 40, 0.05, 0.1) is None
+    assert best_ratio(60, 55, 0.05, 0.1) == 1.0, "no row is drawn with more than certainty"
+    least = fewest_audits(1000, 0.05, 0.1)
+    assert best_ratio(1000, least, 0.05, 0.1) == 1.0
+    assert best_ratio(1000, least - 1, 0.05, 0.1) is None
+    assert fewest_audits(100, 0.001, 0.1) > 100
 
 
 def test_testing_stops_at_the_first_that_is_not_rejected() -> None:

@@ -62,7 +62,7 @@ def test_nothing_is_added_unless_all_is_right(project: Project) -> None:
     done = project.run("audit", str(sheet), "--auditor", "ann")
     assert (done.exit_code, done.stdout) == (2, "")
     assert "row 3: 'label' is 'splendid', which is no option: positive, negative" in done.stderr
-    assert "row 4: no labelled document has the id 'd99'" in done.stderr
+    assert "row 4: no document to check has the id 'd99'" in done.stderr
     (found,) = project.json("status")
     assert found["audits"] == {}
 

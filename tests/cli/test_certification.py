@@ -191,15 +191,8 @@ def test_what_is_wrong_is_said_before_anything_is_asked(cascade: Project, argume
     assert asked(cascade) == [0, 0]
 
 
-def test_an_empty_store_and_sampled_fields(project: Project, serve: Serve) -> None:
+def test_an_empty_store(project: Project) -> None:
     project.write(TIERS.replace("SMALL", project.url).replace("LARGE", project.url))
     done = project.run("certify")
     assert done.exit_code == 2
     assert "there are no documents to ask the tiers about" in done.stderr
-    text = project.settings.read_text(encoding="utf-8")
-    project.settings.write_text(
-        text.replace("[task.fields.label]", '[task.fields.why]\nkind = "text"\n[task.fields.label]'), encoding="utf-8"
-    )
-    done = project.run("certify")
-    assert done.exit_code == 2
-    assert "only closed fields can be certified from the store; why is sampled" in done.stderr

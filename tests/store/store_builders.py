@@ -28,6 +28,12 @@ def generated(name: object, *texts: str) -> CompletionRecord:
     return CompletionRecord(key_of(name), ENGINE, "generate", answer)
 
 
+def routed(name: object, *tiers: str) -> CompletionRecord:
+    """What a cascade answered: one question per tier, refused where that is ''."""
+    made = tuple(Decision((-0.5, -1.0), 0.9, "labels", tier) if tier else None for tier in tiers)
+    return CompletionRecord(key_of(name), ENGINE, "decide", Decisions(made, Usage(100, 1), 0.25, 0.05))
+
+
 def failed(name: object, error: str = "refusal") -> CompletionRecord:
     return CompletionRecord(key_of(name), ENGINE, "decide", None, error)
 

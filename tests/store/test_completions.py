@@ -2,10 +2,12 @@ from __future__ import annotations
 
 from math import inf
 
+import orjson
 from store_builders import ENGINE, corpus, decided, failed, generated, key_of, link, rows_of
 
+from curator.journal import Journal
 from curator.records import CompletionRecord
-from curator.store import base
+from curator.store import base, loading
 from curator.types import Decision, Decisions, Usage, Verdict
 
 
@@ -70,6 +72,18 @@ def test_one_answer_serves_many_documents(store):
     store.add_documents([corpus("a", "b")], source="s", run_id="r")
     fill(store, decided("x"), link("a", "x"), link("b", "x"))
     assert [row["logprobs"] for row in rows_of(store.decisions("task"))] == [[[-0.5, -1.0]]] * 2
+
+
+def test_a_journal_from_before_there_were_tiers_is_read(store):
+    store.add_documents([corpus("a")], source="s", run_id="r")
+    line = orjson.loads(loading.encode(decided("x", -1.5, -0.25)))
+    del line[1]["answer"]["answers"][0]["served_by"]
+    journal = Journal(store.journal_folder, "20260101T000000-older")
+    journal.append(orjson.dumps(line))
+    journal.rotate()
+    fill(store, link("a", "x"))
+    (row,) = rows_of(store.decisions("task"))
+    assert row["logprobs"] == [[-1.5, -0.25]]
 
 
 def test_an_answer_replaces_a_failure_and_not_the_other_way(store):

@@ -2,12 +2,24 @@ from __future__ import annotations
 
 import orjson
 import pytest
-from store_builders import corpus, dataset_table, decided, failed, generated, key_of, labels_table, link
+from store_builders import (
+    ENGINE,
+    corpus,
+    dataset_table,
+    decided,
+    failed,
+    generated,
+    key_of,
+    labels_table,
+    link,
+    routed,
+)
 
 from curator.errors import InputError
 from curator.migrations import MIGRATIONS
+from curator.records import CompletionRecord
 from curator.store import Audit, Rejection
-from curator.types import Document, Verdict
+from curator.types import Completion, Document, Sample, Usage, Verdict
 
 
 @pytest.fixture
@@ -83,6 +95,18 @@ def test_why_tells_the_whole_life_of_a_document(filled):
 def test_why_tells_of_rejections_and_failures(filled):
     assert filled.why("b")["verdicts"][0]["detail"] == "9 < 10"
     assert filled.why("c")["annotations"][0]["error"] == "refusal"
+
+
+def test_why_names_the_tiers_of_a_cascade(store):
+    store.add_documents([corpus("a", "b", "c")], source="s", run_id="r")
+    with store.run("curate", {}) as run:
+        made = Completion((Sample("7"),), Usage(1, 1), 0.5, 0.1, served_by="large")
+        run.append(routed("x", "small", "inner/large", ""), link("a", "x"))
+        run.append(CompletionRecord(key_of("y"), ENGINE, "generate", made), link("b", "y", view=-1))
+        run.append(decided("z"), link("c", "z"))
+    shown = [store.why(name)["annotations"][0] for name in "abc"]
+    assert [one.get("served_by") for one in shown] == [["small", "inner/large", ""], ["large"], None]
+    assert store.status().cost == 1.0
 
 
 def test_why_shows_an_impossible_option_as_null(store):
