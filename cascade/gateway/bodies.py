@@ -42,6 +42,9 @@ async def _read(request: web.Request, limits: LimitSettings) -> bytes:
     if (request.content_length or 0) > limits.body:
         raise _too_large(limits.body)
     try:
+        if request.content.is_eof():
+            # It came with its headers, as short ones do: there is nothing to wait for.
+            return await request.read()
         async with asyncio.timeout(limits.body_seconds):
             return await request.read()
     except web.HTTPRequestEntityTooLarge:

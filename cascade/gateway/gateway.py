@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import random
 import time
-import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ from curator.types import Completion, DecideRequest, Decision, GenerateRequest, 
 class Call:
     """One HTTP request on its way: when it began, and how many seconds of it the tiers took."""
 
-    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    id: str = field(default_factory=lambda: f"{random.getrandbits(128):032x}")
     began: float = field(default_factory=time.perf_counter)
     waited: float = 0.0
     key: KeyRecord | None = None

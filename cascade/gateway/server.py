@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -55,6 +56,8 @@ async def listening(gateway: Gateway) -> AsyncIterator[str]:
     await runner.setup()
     try:
         expose(gateway)
+        # What is there now stays: the collector need not look at it again and again.
+        gc.freeze()
         address = await _listen(runner, gateway.settings.host, gateway.settings.port)
         watcher = asyncio.create_task(gateway.life.watch())
         try:
@@ -65,6 +68,7 @@ async def listening(gateway: Gateway) -> AsyncIterator[str]:
             with contextlib.suppress(asyncio.CancelledError):
                 await watcher
     finally:
+        gc.unfreeze()
         await runner.cleanup()
         await gateway.life.finish(limits.drain_seconds)
 
