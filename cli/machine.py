@@ -26,7 +26,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "plot": ("matplotlib",),
     "otel": ("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http"),
     "schema": ("jsonschema",),
-    "serve": ("aiohttp", "uvloop", "opentelemetry-sdk", "opentelemetry-exporter-prometheus"),
+    "serve": ("aiohttp", "jsonschema", "uvloop", "opentelemetry-sdk", "opentelemetry-exporter-prometheus"),
 }
 """Extra -> distributions that it brings; a test holds this to pyproject.toml."""
 PURPOSE: Mapping[str, str] = {
