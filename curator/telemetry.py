@@ -184,14 +184,16 @@ def span(name: str, attributes: Mapping[str, Attribute], *, client: bool = False
         yield trace.INVALID_SPAN
         return
     kind = SpanKind.CLIENT if client else SpanKind.INTERNAL
-    with tracer.start_as_current_span(
-        name, kind=kind, attributes=attributes, record_exception=False, set_status_on_exception=False
-    ) as current:
-        try:
-            yield current
-        except BaseException as error:
-            fail(current, error)
-            raise
+    current = tracer.start_span(name, kind=kind, attributes=attributes)
+    token = context.attach(trace.set_span_in_context(current))
+    try:
+        yield current
+    except BaseException as error:
+        fail(current, error)
+        raise
+    finally:
+        context.detach(token)
+        current.end()
 
 
 @contextmanager
