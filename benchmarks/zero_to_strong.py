@@ -8,7 +8,8 @@ done in every round, so that it chooses the examples too. `gold` is one round wh
 their gold labels, from the other shards too: what examples are worth at best. Gold is used by that arm and to
 score, and never enters a store.
 
-A label set that is large enough for a shortlist (banking77) has more arms. `retrieval` holds, per round, the labels and
+A label set that is large enough for a shortlist (banking77) has more arms, and nothing random: --fresh gives it other
+documents under every seed. `retrieval` holds, per round, the labels and
 what the encoder alone said before the model was asked; `encoder` is the rounds of an encoder without a model, the
 product asked with an engine that prefers nothing, and takes no model (`--encoder-only`). gsm8k is
 `benchmarks._sampled_rounds`.
@@ -201,8 +202,9 @@ async def gold_of(job: Job, engine: Engine, plan: Plan) -> JsonObject:
 
 def job_of(options: argparse.Namespace, dataset: str, seed: int) -> Job:
     everything = rows_of(options.data, dataset, sys.maxsize)
-    rows = everything[: options.rows]
-    folder = options.folder
+    first = seed * options.rows if options.fresh else 0
+    rows = everything[first : first + options.rows]
+    folder = options.folder / str(seed) if options.fresh else options.folder
     folder.mkdir(parents=True, exist_ok=True)
     corpus = folder / f"{dataset}.jsonl"
     corpus.write_bytes(b"\n".join(orjson.dumps({"id": row["id"], "text": row["text"]}) for row in rows))
@@ -267,6 +269,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--examples", type=int, default=16)
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--fresh", action="store_true", help="other documents under every seed")
     parser.add_argument("--engine", default="vllm:wheel:qwen2.5-coder-0.5b")
     parser.add_argument("--settings", default='{"max_model_len": 4096}', help="engine settings as JSON")
     parser.add_argument("--probes", type=int, default=0, help="texts without content, to estimate the class prior")

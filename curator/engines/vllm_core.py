@@ -77,10 +77,11 @@ def start(folder: Path, adapter: str | None, dtype: str, settings: Mapping[str, 
 
 def _defaults() -> dict[str, object]:
     """On a CPU: no compilation, two GiB for keys and values, and blocks small enough that short prompts share
-    their prefixes."""
+    their prefixes. Prompts are read whole: vLLM 0.32 dies of a prompt read in parts whose sampling has a seed ("CPU
+    Generator does not use offset")."""
     settings: dict[str, object] = {"disable_log_stats": True, "use_tqdm_on_load": False}
     if current_platform.is_cpu():
-        settings |= {"enforce_eager": True, "block_size": 32}
+        settings |= {"enforce_eager": True, "block_size": 32, "enable_chunked_prefill": False}
         if "VLLM_CPU_KVCACHE_SPACE" not in os.environ:
             settings["kv_cache_memory_bytes"] = 2 << 30
     return settings

@@ -136,6 +136,14 @@ class TestOnAModel:
         assert first.samples[0].finish_reason == "length"
         assert first.usage.output_tokens == 48
 
+    async def test_seeded_prompts_that_do_not_fit_into_one_batch(self, vllm_engine):
+        asks = [
+            GenerateRequest((Message("user", f"{i} " + "word " * 1200),), Sampling(1.0, max_tokens=2, seed=5))
+            for i in range(8)
+        ]
+        found = await asyncio.gather(*map(vllm_engine.generate, asks))
+        assert [one.usage.output_tokens for one in found] == [2] * 8
+
     async def test_a_schema_holds_the_text_to_it(self, vllm_engine):
         schema = {"type": "object", "properties": {"kind": {"enum": ["person", "place"]}}, "required": ["kind"]}
         ask = (Message("user", "Who wrote Hamlet? Answer in JSON."),)
