@@ -14,6 +14,7 @@ from cascade.live import LiveSettings
 from cascade.observer import Observer
 from cascade.policy import Policy
 from cascade.router import Cascade
+from cascade.rulebook import Wish
 from cascade.traffic import TrafficRecord
 from cascade.traffic_files import read_traffic
 from cascade.traffic_writer import TrafficSettings, TrafficWriter
@@ -275,3 +276,41 @@ async def test_an_alarm_in_one_process_tightens_the_others() -> None:
     assert (await second.cascade.route(row())).answers[0].tier == "small"
     second.adopt(first.live_states)
     assert (await second.cascade.route(row())).answers[0].tier == "strong"
+
+
+async def test_generated_answers_are_audited_as_decisions_are(tmp_path: Path) -> None:
+    engines = {
+        "small": scripted("small", generate=lambda _: Completion((Sample("Answer: 4", logprob=-0.01),))),
+        "strong": scripted("strong", generate=["So it is four. Answer: 4.0", "Answer: 5"]),
+    }
+    found = policy(dict(engines), CHAT, {"text": [0.9]})
+    writer = TrafficWriter(TrafficSettings(folder=tmp_path, content=True))
+    watched = observer(engines, found, writer=writer)
+    for name in ("q1", "q2"):
+        await watched.follow(name, CHAT, await watched.cascade.route_text(CHAT), NOW)
+    writer.close()
+    (live,) = watched.live.values()
+    assert (live.counts.audits, live.counts.settled, live.counts.disagreed) == (2, 2, 1)
+    records = [row.record for row in read_traffic(tmp_path)]
+    assert [record.served[0].disagreed for record in records] == [False, True]
+    assert [[item.tier for item in record.answers] for record in records] == [["small", "strong"]] * 2
+
+
+async def test_audits_that_there_is_no_time_for_are_lost(tmp_path: Path) -> None:
+    engines = tiers("bad")
+    watched = observer(engines)
+    due = watched.note("q1", row(), await watched.cascade.route(row()), NOW)
+    assert due is not None
+    watched.lose(due)
+    (live,) = watched.live.values()
+    assert (live.estimate().lost, live.counts.settled) == (1, 0)
+    assert not engines["strong"].requests
+
+
+async def test_what_the_caller_decided_says_nothing_about_the_thresholds() -> None:
+    engines = tiers("bad")
+    watched = observer(engines)
+    for wish in (Wish("small"), Wish(alpha=0.001)):
+        await watched.follow(f"q {wish}", row(), await watched.cascade.route(row(), wish), NOW)
+    (live,) = watched.live.values()
+    assert live.counts.queries == 0
