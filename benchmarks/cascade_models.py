@@ -122,11 +122,14 @@ async def answered(course: Course, tiers: Sequence[Tier]) -> tuple[Outcomes, Out
 def operated(found: QuestionPolicy, test: Outcomes, gold: Ints) -> JsonObject:
     """The policy on the test rows, beside the strong tier alone."""
     scores = score_table(test, [rule.scorer for rule in found.rules])
-    tier = serve(scores, np.asarray([rule.limit for rule in found.rules]))
+    limits = np.asarray([rule.limit for rule in found.rules])
+    tier = serve(scores, limits)
     shares = np.bincount(tier, minlength=len(test.tiers)) / len(tier)
     right: Floats = (test.answers == gold[:, None]).astype(np.float64)
     strong, answers = test.answers[:, -1], test.answers[np.arange(len(test)), tier]
-    money, seconds = spent(test.cost, tier).mean(), spent(test.latency, tier).mean()
+    # A tier without a threshold is not asked.
+    asked = np.append(np.isfinite(limits), True)
+    money, seconds = spent(test.cost * asked, tier).mean(), spent(test.latency * asked, tier).mean()
     return {
         "served": dict(zip(test.tiers, shares.tolist(), strict=True)),
         "disagree": float((answers != strong).mean()),
