@@ -26,7 +26,7 @@ def options(tmp_path: Path, monkeypatch) -> argparse.Namespace:
     folder.mkdir(parents=True)
     rows = [{"text": text, "label": TRUTH[name]} for name, text in TEXTS.items()]
     (folder / "train.jsonl").write_bytes(b"\n".join(orjson.dumps(row) for row in rows))
-    settings = {"rows": 150, "rounds": 1, "examples": 24, "no_gold": True, "encoder_only": False}
+    settings = {"rows": 150, "rounds": 1, "examples": 24, "no_gold": True, "encoder_only": False, "fresh": False}
     settings |= {"probes": 0, "denoise": False}
     # It would embed the words with a real encoder; tests/test_denoising.py is about that.
     monkeypatch.setattr(zero_to_strong, "denoised", lambda job, table: {})
