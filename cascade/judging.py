@@ -13,6 +13,7 @@ from cascade.probing import Probe
 from cascade.routed import Answer, Judgement, Reason
 from cascade.signals import parse_signal
 from curator.engines.base import Engine
+from curator.engines.exchanges import purpose
 from curator.engines.readout import together
 
 
@@ -43,8 +44,9 @@ async def judge(
         if before is not None:
             values |= {spec.name: float(asking.same(place, answer, before)) for spec in more if spec.needs == "tier"}
         costly = [spec for spec in more if spec.costly]
-        if not any(math.isnan(values[spec.name]) for spec in specs if not spec.costly):
-            probes = await together([asking.probe(engine, place, answer, spec) for spec in costly])
+        if costly and not any(math.isnan(values[spec.name]) for spec in specs if not spec.costly):
+            with purpose("probe"):
+                probes = await together([asking.probe(engine, place, answer, spec) for spec in costly])
             values |= {spec.name: probe.value for spec, probe in zip(costly, probes, strict=True)}
     # A score is NaN where a signal is: an unknown signal is never a low one.
     score = rule.scorer.score_one([values[spec.name] for spec in specs])

@@ -259,5 +259,6 @@ def ladder(policy: QuestionPolicy) -> tuple[Thresholds, ...]:
     return (own, *policy.path, (None,) * len(policy.rules))
 
 
-def digest(policy: QuestionPolicy) -> str:  # what a live state knows its certificate by
+def digest(policy: QuestionPolicy) -> str:
+    """What a live state knows its certificate by."""
     return hashlib.blake2b(policy.model_dump_json().encode(), digest_size=16).hexdigest()

@@ -34,10 +34,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Due(Generic[Answer]):
-    """A served request whose answers at some places (place of the question -> record) are to be audited."""
+    """A served request whose answers at some places (place of the question -> record) are to be audited. `marks` are
+    its questions' fingerprints."""
 
     query_id: str
     request: Request
+    marks: Sequence[str]
     asking: Asking[Answer]
     routed: Routed[Answer]
     time: datetime
@@ -89,8 +91,9 @@ class Observer:
         """Count a served request. Returns what is to be audited, for `audit` or `lose`; where nothing is, the traffic
         record is written now."""
         asking = cast(Asking[Answer], self.cascade.asking(request))
-        drawn = self._draw(query_id, request, routed, time) if self.live else {}
-        due = Due(query_id, request, asking, routed, time, drawn)
+        marks = self.cascade.fingerprints(request) if self.live or self._writer is not None else ()
+        drawn = self._draw(query_id, marks, routed, time) if self.live else {}
+        due = Due(query_id, request, marks, asking, routed, time, drawn)
         if drawn:
             return due
         self._write(due, {}, None)
@@ -128,10 +131,11 @@ class Observer:
             self.cascade = self._make(self._tightened())
             logger.warning("the risk has grown: the thresholds are tighter now, until there is a new certificate")
 
-    def _draw(self, query_id: str, request: Request, routed: Routed[Answer], time: datetime) -> dict[int, AuditRecord]:
+    def _draw(
+        self, query_id: str, marks: Sequence[str], routed: Routed[Answer], time: datetime
+    ) -> dict[int, AuditRecord]:
         """The audits (place of the question -> record)."""
         found: dict[int, AuditRecord] = {}
-        marks = self.cascade.fingerprints(request)
         for place, (served, mark) in enumerate(zip(routed.answers, marks, strict=True)):
             live, score = self.live.get(mark), _score(routed, served)
             if live is None or not _counts(live, served, score):
@@ -166,8 +170,7 @@ class Observer:
     def _write(self, due: Due[Answer], audits: Mapping[int, AuditRecord], teacher: Reply[Answer] | None) -> None:
         if self._writer is None:
             return
-        marks = self.cascade.fingerprints(due.request)
-        served = tuple(_served(due, place, mark, audits.get(place)) for place, mark in enumerate(marks))
+        served = tuple(_served(due, place, mark, audits.get(place)) for place, mark in enumerate(due.marks))
         answers = [self._attempt(due, attempt) for attempt in due.routed.attempts if not attempt.error]
         if teacher is not None:
             names = [due.asking.names[place] for place in audits]

@@ -18,7 +18,6 @@ from curator.engines import connect
 from curator.engines.base import Engine
 from curator.engines.wrappers import wrap
 from curator.errors import ConfigError
-from curator.types import Price
 
 SCHEME: Final = "cascade"
 Connect = Callable[[TierRecord, str], Engine]
@@ -74,8 +73,7 @@ def connected(tier: TierRecord, currency: str) -> Engine:
     """The engine of a tier as its record has it, with retries, spans and prices around it."""
     if is_cascade(tier.spec):
         return open_spec(CascadeSpec.read(tier.spec))
-    price = None if tier.price is None else Price(*tier.price, currency, "policy")
-    return wrap(connect(tier.spec), price=price)
+    return wrap(connect(tier.spec), price=tier.price_in(currency))
 
 
 def open_spec(spec: CascadeSpec, make: Connect = connected) -> Cascade:

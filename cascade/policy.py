@@ -179,6 +179,10 @@ class TierRecord(_Frozen):
         pair = None if price is None else (price.input, price.output)
         return cls(name=name, identity=identity, price=pair, spec=spec)
 
+    def price_in(self, currency: str) -> Price | None:
+        """The price that the tier was certified with, in the policy's currency."""
+        return None if self.price is None else Price(*self.price, currency, "policy")
+
 
 class Policy(_Frozen):
     """Tiers, the cheapest first, and what may be served of them per question."""

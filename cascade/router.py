@@ -18,7 +18,7 @@ from cascade.routed import Answer, Routed
 from cascade.rulebook import NO_WISH, Path, Rulebook, Uncertified, Wish, identities
 from cascade.streaming import RoutedStream, StreamRoute
 from cascade.tracing import request_span, tell_request
-from curator.engines.base import Engine, EngineIdentity, Preview, identity_text
+from curator.engines.base import Engine, EngineIdentity, Preview, close_all, identity_text
 from curator.engines.wire import Memo
 from curator.errors import ConfigError, RefusalError
 from curator.types import (
@@ -29,7 +29,6 @@ from curator.types import (
     Decisions,
     Delta,
     GenerateRequest,
-    Price,
 )
 
 PROVIDER: Final = "cascade"
@@ -61,7 +60,7 @@ class Cascade:
         check(policy, {name: identity_text(engine.identity) for name, engine in tiers.items()}, {})
         self.policy = policy
         self.tiers: Sequence[Tier] = tuple(
-            Tier(record.name, tiers[record.name], _price(record.price, policy.currency)) for record in policy.tiers
+            Tier(record.name, tiers[record.name], record.price_in(policy.currency)) for record in policy.tiers
         )
         self._rules = Rulebook(policy, uncertified)
         self._fallback = fallback
@@ -159,14 +158,7 @@ class Cascade:
 
     async def aclose(self) -> None:
         """Close every tier, also where closing one fails; the first failure is raised."""
-        failures = []
-        for tier in self.tiers:
-            try:
-                await tier.engine.aclose()
-            except Exception as error:
-                failures.append(error)
-        if failures:
-            raise failures[0]
+        await close_all(tier.engine for tier in self.tiers)
 
     def _paths(self, request: DecideRequest | GenerateRequest, wish: Wish) -> list[Path]:
         marks = self.fingerprints(request)
@@ -196,10 +188,6 @@ class Cascade:
 
     def _fingerprint(self, request: DecideRequest) -> tuple[str, ...]:
         return tuple(question_fingerprint(request, question, self._who) for question in request.questions)
-
-
-def _price(price: tuple[float, float] | None, currency: str) -> Price | None:
-    return None if price is None else Price(*price, currency, "policy")
 
 
 def _identity(policy: Policy, uncertified: Uncertified, fallback: bool) -> EngineIdentity:

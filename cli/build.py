@@ -201,7 +201,6 @@ def connected(settings: EngineSettings, account: Account | None, known: Sequence
     """The engine, whose calls draw on `account`."""
     from cascade.opening import is_cascade
     from cli.cascades import cascade_of
-    from cli.config import secret
     from curator.engines import connect
     from curator.engines.wrappers import wrap
 
@@ -209,13 +208,17 @@ def connected(settings: EngineSettings, account: Account | None, known: Sequence
         # Its tiers try again and are traced one by one.
         made = cascade_of(settings, known, account)
         return wrap(made, retry=None, concurrency=settings.concurrency, trace=False)
-    options: dict[str, object] = dict(settings.settings)
-    if settings.api_key is not None:
-        options["api_key"] = secret(settings.api_key)
     price = price_of(settings)
-    return wrap(
-        connect(settings.spec, price=price, **options), concurrency=settings.concurrency, budget=account, price=price
-    )
+    engine = connect(settings.spec, price=price, **options_of(settings))
+    return wrap(engine, concurrency=settings.concurrency, budget=account, price=price)
+
+
+def options_of(settings: EngineSettings) -> dict[str, object]:
+    """What `connect` takes of a table beside spec and price."""
+    from cli.config import secret
+
+    key = {} if settings.api_key is None else {"api_key": secret(settings.api_key)}
+    return {**settings.settings, **key}
 
 
 def price_of(settings: EngineSettings) -> Price | None:

@@ -15,14 +15,13 @@ from cascade.gateway.keys import Keyring, may_listen
 from cascade.gateway.ledger import Ledger, LedgerSettings, measure
 from cascade.gateway.policy_life import PolicyLife
 from cascade.gateway.settings import ServeSettings
-from cascade.gateway.stack import cap_of, price_of, stacked
+from cascade.gateway.stack import cap_of, stacked
 from cascade.gateway.tiers import TierPool
 from cascade.gateway.upstreams import Upstreams
 from cascade.policy import Policy, TierRecord
 from cascade.traffic_writer import TrafficSettings, TrafficWriter
-from cli.build import task_of, template_of
+from cli.build import options_of, task_of, template_of
 from cli.cascade_settings import TierSettings
-from cli.config import secret
 from cli.settings import Settings
 from curator.engines import connect
 from curator.engines.base import Engine
@@ -55,7 +54,7 @@ def serving_of(settings: Settings, serve: ServeSettings, folder: Path, scrape: C
     tiers = {tier.name: tier for tier in settings.cascade.tiers}
     keys = None
     if serve.keys is not None:
-        keys = Keyring(serve.keys, check=money_check({t.name: price_of(t, policy.currency) for t in policy.tiers}))
+        keys = Keyring(serve.keys, check=money_check({t.name: t.price_in(policy.currency) for t in policy.tiers}))
     may_listen(serve.host, keys, anyone=serve.open)
     ledger = Ledger(None if serve.ledger is None else LedgerSettings(folder=serve.ledger))
     measure(ledger)
@@ -64,7 +63,7 @@ def serving_of(settings: Settings, serve: ServeSettings, folder: Path, scrape: C
 
     def open_tier(record: TierRecord, currency: str) -> Upstreams:
         upstreams = _upstreams(record, serve, tiers.get(record.name))
-        return stacked(upstreams, serve, record.name, price=price_of(record, currency), billing=billing)
+        return stacked(upstreams, serve, record.name, price=record.price_in(currency), billing=billing)
 
     pool = TierPool(open_tier, uncertified=serve.uncertified, fallback=serve.fallback, cap=cap_of(serve))
     writer = _writer(serve)
@@ -100,9 +99,7 @@ def _upstreams(record: TierRecord, serve: ServeSettings, known: TierSettings | N
             f"the policy does not say where tier {record.name!r} is found",
             hint=f"--tier {record.name}=ENGINE, or [serve.tiers]",
         )
-    options: dict[str, object] = dict(known.settings) if known else {}
-    if known is not None and known.api_key is not None:
-        options["api_key"] = secret(known.api_key)
+    options = options_of(known) if known else {}
     return {one: connect(one, price=None, **options) for one in (spec, *serve.replicas.get(record.name, ()))}
 
 

@@ -7,9 +7,10 @@ last one never is: that the policy would have asked it is all that needs to be k
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Final
 
+from cascade.asking import Deciding
 from cascade.route import Tier
 from cascade.routed import Outcome, Routed
 from cascade.router import Cascade
@@ -68,27 +69,21 @@ class Rehearsal:
         said = _known(request, served, self.cascade.tiers[last].name)
         with purpose("audit"):
             found = await self.cascade.rehearse(request, tiers)
-        for question, one in zip(request.questions, found.answers, strict=True):
+        asking = Deciding(request)
+        for place, (question, one) in enumerate(zip(request.questions, found.answers, strict=True)):
             counts = self.questions.setdefault(question.name, Rehearsed())
             counts.queries += 1
             if one.outcome is Outcome.ACCEPTED and one.answer is not None:
                 counts.accepted += 1
                 if (teacher := said.get(question)) is not None:
                     counts.compared += 1
-                    counts.disagreed += teacher.top != one.answer.top
+                    off = one.certificate.tolerance if one.certificate else 0
+                    counts.disagreed += not asking.same(place, one.answer, teacher, off)
 
     @property
     def told(self) -> JsonObject:
         """The counts, for people."""
-        return {
-            name: {
-                "queries": one.queries,
-                "accepted": one.accepted,
-                "compared": one.compared,
-                "disagreed": one.disagreed,
-            }
-            for name, one in self.questions.items()
-        }
+        return {name: asdict(one) for name, one in self.questions.items()}
 
 
 def _known(request: DecideRequest, served: Routed[Decision], tier: str) -> dict[Question, Decision | None]:

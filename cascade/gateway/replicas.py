@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from cascade.gateway.breaker import Breaker, BreakerEngine, BreakerSettings, BreakerState
 from cascade.gateway.replica import ELSEWHERE, Replica, ReplicaHealth, Spread, better, current_spread
-from curator.engines.base import Engine, EngineIdentity, Preview
+from curator.engines.base import Engine, EngineIdentity, Preview, close_all
 from curator.engines.deadline import time_left
 from curator.engines.exchanges import purpose
 from curator.engines.pieces import streamed
@@ -114,14 +114,7 @@ class Replicas:
 
     async def aclose(self) -> None:
         """Close every replica, also where closing one fails; the first failure is raised."""
-        failures = []
-        for replica in self._replicas:
-            try:
-                await replica.engine.aclose()
-            except Exception as error:
-                failures.append(error)
-        if failures:
-            raise failures[0]
+        await close_all(replica.engine for replica in self._replicas)
 
     async def _ask(
         self, method: Callable[[Engine], Callable[[Request], Awaitable[Result]]], request: Request

@@ -9,7 +9,6 @@ from cascade.gateway.escalation import EscalationCap, EscalationSettings
 from cascade.gateway.hedging import HedgeSettings
 from cascade.gateway.settings import ServeSettings
 from cascade.gateway.upstreams import Upstreams, UpstreamSettings, guard_upstreams
-from cascade.policy import TierRecord
 from curator.engines.base import Engine
 from curator.engines.metering import Meter, MeteredEngine
 from curator.engines.retry import RetryPolicy
@@ -37,11 +36,6 @@ def _one(engine: Engine, meter: Meter, price: Price | None, content: bool) -> En
     metered: Engine = MeteredEngine(engine, meter)
     priced = metered if price is None else PricedEngine(metered, price)
     return ConcurrencyEngine(TracingEngine(priced, content=content, price=price))
-
-
-def price_of(tier: TierRecord, currency: str) -> Price | None:
-    """The price that a tier was certified with."""
-    return None if tier.price is None else Price(*tier.price, currency, "policy")
 
 
 def cap_of(settings: ServeSettings) -> EscalationCap | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import string
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -107,6 +107,18 @@ class StreamingEngine(Engine, Protocol):
         Raises: as `generate`, also in the middle; then what came before is no answer.
         """
         ...
+
+
+async def close_all(engines: Iterable[Engine]) -> None:
+    """Close each, also where closing one fails. Raises: the first failure."""
+    failures = []
+    for engine in engines:
+        try:
+            await engine.aclose()
+        except Exception as error:
+            failures.append(error)
+    if failures:
+        raise failures[0]
 
 
 def codes(count: int) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from cascade.asking import Deciding, Generating
 from cascade.judging import judge
 from cascade.policy import Rule, Scorer
 from cascade.routed import Reason
+from curator.engines.exchanges import current_purpose
 from curator.errors import ServerError
 from curator.types import Completion, Decision, Sample, Usage
 
@@ -87,3 +88,16 @@ async def test_a_call_that_fails_leaves_the_answer_unjudged():
 async def test_a_signal_that_is_named_twice_counts_twice():
     found = (await judged(rule("top_probability", "top_probability"))).judgement
     assert found.score == pytest.approx(0.9)
+
+
+async def test_the_calls_of_signals_are_probes():
+    why = []
+
+    def said(request):
+        why.append(current_purpose())
+        return "good"
+
+    found = await judged(rule("order_agreement:2"), engine=scripted("small", decide=said))
+    assert (why, len(found.probes)) == (["probe"] * len(why), 1)
+    assert why
+    assert current_purpose() == "request"

@@ -1,14 +1,11 @@
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
+from killing import killed_beyond
 from traffic_builders import decided, generated
 
 from cascade.traffic_files import SUFFIX, read_traffic
@@ -110,21 +107,8 @@ def test_many_threads_may_put(tmp_path: Path) -> None:
 
 
 def test_a_kill_leaves_no_half_file(tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parents[1]), str(HERE)])}
     for _ in range(3):
-        process = subprocess.Popen(
-            [sys.executable, str(HERE / "killed_writer.py"), str(tmp_path)],
-            stdout=subprocess.PIPE, text=True, env=environment,
-        )  # fmt: skip
-        assert process.stdout is not None
-        written = 0
-        for line in process.stdout:
-            written = int(line)
-            if written > 150:
-                break
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
+        written = killed_beyond(HERE / "killed_writer.py", tmp_path, 150)
         assert len(ids(tmp_path)) >= written > 0
 
 

@@ -19,7 +19,7 @@ from cascade.gateway.ledger import Ledger, LedgerSettings
 from cascade.gateway.policy_life import PolicyLife
 from cascade.gateway.server import listening
 from cascade.gateway.settings import ServeSettings
-from cascade.gateway.stack import cap_of, price_of, stacked
+from cascade.gateway.stack import cap_of, stacked
 from cascade.gateway.tiers import TierPool
 from cascade.policy import Policy
 from cascade.traffic_writer import TrafficWriter
@@ -91,7 +91,7 @@ async def running(
     billing = Billing(Ledger(LedgerSettings(folder=given.ledger) if given.ledger else None))
     pool = TierPool(
         lambda record, currency: stacked(
-            {record.name: engines[record.name]}, given, record.name, price=price_of(record, currency), billing=billing
+            {record.name: engines[record.name]}, given, record.name, price=record.price_in(currency), billing=billing
         ),
         fallback=given.fallback,
         cap=cap_of(given),

@@ -3,8 +3,6 @@ from __future__ import annotations
 import os
 import resource
 import signal
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,6 +11,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from killing import killed_beyond
 
 from cascade.gateway import budget_journal
 from cascade.gateway.budgets import NANO, Budgets, Reservation, Spent
@@ -182,21 +181,7 @@ def test_what_cannot_be_written_down_is_not_spent(path: Path) -> None:
 
 def test_a_kill_forgets_nothing_that_was_spent(path: Path) -> None:
     """The child says what it has settled before it goes on; what it may have had under way is booked too."""
-    root = str(HERE.parents[1])
-    process = subprocess.Popen(
-        [sys.executable, str(HERE / "killed_spender.py"), str(path)],
-        stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": root},
-    )  # fmt: skip
-    assert process.stdout is not None
-    settled = 0
-    for line in process.stdout:
-        settled = int(line)
-        if settled >= 300:
-            break
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    settled = max([settled, *map(int, process.stdout.read().split())])
-    process.stdout.close()
+    settled = killed_beyond(HERE / "killed_spender.py", path, 299)
     again = Budgets(path)
     thousandths = round(again.spent("k").total * 1000)
     again.close()

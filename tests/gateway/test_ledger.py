@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -11,6 +9,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from killing import killed_beyond
 
 from cascade.gateway.ledger import DAYS, Group, Ledger, LedgerSettings, Total
 from cascade.gateway.ledger_files import SCHEMA, SUFFIX, Entry
@@ -103,19 +102,7 @@ def test_a_disk_that_takes_nothing_at_all_is_counted(tmp_path: Path) -> None:
 
 
 def test_a_kill_loses_at_most_what_was_not_written(tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, str(HERE / "killed_ledger.py"), str(tmp_path)],
-        stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(HERE.parents[1])},
-    )  # fmt: skip
-    assert process.stdout is not None
-    written = 0
-    for line in process.stdout:
-        written = int(line)
-        if written > 150:
-            break
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
+    written = killed_beyond(HERE / "killed_ledger.py", tmp_path, 150)
     numbers = [int(row["request"]) for row in rows(tmp_path)]
     assert len(numbers) >= written > 150
     assert numbers == list(range(len(numbers)))
