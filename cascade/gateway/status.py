@@ -7,7 +7,7 @@ from cascade.gateway.policy_life import Candidate
 from cascade.gateway.replica import ReplicaHealth
 from cascade.live import LiveRisk
 from cascade.observer import Observer
-from cascade.policy import Certificate
+from cascade.wire.extras import certificate_block
 from curator.types import Json, JsonObject
 
 
@@ -54,7 +54,7 @@ def _policy(observer: Observer) -> JsonObject:
         {
             "name": entry.name,
             "fingerprint": entry.fingerprint,
-            **_certificate(entry.certificate),
+            **certificate_block(entry.certificate),
             "live": _live(observer.live.get(entry.fingerprint)),
         }
         for entry in policy.questions
@@ -65,10 +65,6 @@ def _policy(observer: Observer) -> JsonObject:
         "tiers": [tier.name for tier in policy.tiers],
         "questions": questions,
     }
-
-
-def _certificate(found: Certificate) -> JsonObject:
-    return {"verdict": str(found.verdict), "basis": found.basis, "alpha": found.alpha, "bound": found.bound}
 
 
 def _live(live: LiveRisk | None) -> Json:

@@ -54,14 +54,13 @@ def _served(one: Served[Answer]) -> JsonObject:
         "confidence": _known(one.confidence),
         "basis": one.basis,
         "certified": one.certified,
-        "certificate": _certificate(one.certificate),
+        "certificate": None if one.certificate is None else certificate_block(one.certificate),
     }
     return {**found, "note": one.note} if one.note else found
 
 
-def _certificate(found: Certificate | None) -> Json:
-    if found is None:
-        return None
+def certificate_block(found: Certificate) -> JsonObject:
+    """What people are told of a certificate."""
     return {"verdict": found.verdict.value, "alpha": found.alpha, "bound": found.bound, "basis": found.basis}
 
 
