@@ -86,15 +86,19 @@ async def _listen(runner: web.AppRunner, host: str, port: int) -> str:
 
 
 def _quiet() -> logging.Logger:
-    """aiohttp's log without what clients sent: of a request that is no HTTP it would show the header that is wrong."""
+    """aiohttp's log without what is no failure of the server: clients that leave in the middle of a stream; and without
+    what clients sent: of a request that is no HTTP it would show the header that is wrong."""
     quiet = logging.getLogger(f"{__name__}.aiohttp")
     if not quiet.filters:
-        quiet.addFilter(_without_headers)
+        quiet.addFilter(_of_interest)
     return quiet
 
 
-def _without_headers(record: logging.LogRecord) -> bool:
+def _of_interest(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, ConnectionError):
+        log.debug("a client left before the end of its answer")
+        return False
     if isinstance(error, HttpProcessingError):
         log.info("a client sent what is no HTTP request")
         return False

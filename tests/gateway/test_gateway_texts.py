@@ -166,3 +166,20 @@ async def test_completions_and_responses(tmp_path: Path) -> None:
     assert kinds[0] == "response.created"
     assert kinds[-1] == "response.completed"
     assert final.output_text == "one two three"
+
+
+async def gone(request: GenerateRequest) -> AsyncGenerator[Delta, None]:
+    """As it is where a piece is written to a client that has just gone."""
+    yield Delta(text="one ")
+    raise ConnectionResetError("Cannot write to closing transport")
+
+
+async def test_clients_that_leave_are_no_errors_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """aiohttp wrote a traceback for each."""
+    async with running(tmp_path, scripted_tiers(strong=Speaking("strong", gone))) as server:
+        async with client_of(server.url) as client:
+            with pytest.raises((openai.APIConnectionError, httpx.RemoteProtocolError)):
+                async for _ in await client.chat.completions.create(model="cascade", messages=ASKED, stream=True):
+                    pass
+        await settled(server)
+    assert [record for record in caplog.records if record.exc_info] == []
