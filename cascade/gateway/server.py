@@ -15,6 +15,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from cascade.gateway.app import build_app
+from cascade.gateway.door import Door
 from cascade.gateway.gateway import Gateway
 from cascade.gateway.metrics import expose
 from curator.errors import ConfigError
@@ -54,11 +55,12 @@ async def listening(gateway: Gateway) -> AsyncIterator[str]:
         shutdown_timeout=limits.drain_seconds,
     )
     await runner.setup()
+    door = Door(served(runner))
     try:
         expose(gateway)
         # What is there now stays: the collector need not look at it again and again.
         gc.freeze()
-        address = await _listen(runner, gateway.settings.host, gateway.settings.port)
+        address = await _listen(door, gateway.settings.host, gateway.settings.port)
         watcher = asyncio.create_task(gateway.life.watch())
         try:
             yield address
@@ -69,20 +71,26 @@ async def listening(gateway: Gateway) -> AsyncIterator[str]:
                 await watcher
     finally:
         gc.unfreeze()
+        door.close()
         await runner.cleanup()
         await gateway.life.finish(limits.drain_seconds)
 
 
-async def _listen(runner: web.AppRunner, host: str, port: int) -> str:
+def served(runner: web.AppRunner) -> web.Server:
+    """What a runner that is set up makes of connections."""
+    assert runner.server is not None
+    return runner.server
+
+
+async def _listen(door: Door, host: str, port: int) -> str:
     try:
-        await web.TCPSite(runner, host, port, backlog=1024).start()
+        found, bound = await door.open(host, port)
     except OSError as error:
         why = error.strerror or str(error)
         hint = "name another with --port" if error.errno == errno.EADDRINUSE else "see serve.host and serve.port"
         raise ConfigError(f"cannot listen on {host} port {port}: {why}", hint=hint) from None
-    found = runner.addresses[0]
-    shown = f"[{found[0]}]" if ":" in found[0] else found[0]
-    return f"http://{shown}:{found[1]}"
+    shown = f"[{found}]" if ":" in found else found
+    return f"http://{shown}:{bound}"
 
 
 def _quiet() -> logging.Logger:
