@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from curator.selection import SelectionPolicy
     from curator.sources import open_source
     from curator.store import Audit, Store
-    from curator.task import Classification, Solution, Task, View, classify, solve
+    from curator.task import Classification, Response, Solution, Task, View, classify, respond, solve
     from curator.training.examples import TrainingSet
     from curator.training.merge import merge
     from curator.training.settings import SFTSettings, TrainingProgress
@@ -46,6 +46,7 @@ __all__ = [
     "Plan",
     "Price",
     "Reasoning",
+    "Response",
     "SFTSettings",
     "Sampling",
     "Screening",
@@ -66,6 +67,7 @@ __all__ = [
     "fine_tune",
     "merge",
     "open_source",
+    "respond",
     "solve",
     "to_dataset",
     "train_heads",
@@ -86,7 +88,7 @@ _HOMES = {
     "curator.selection": ("SelectionPolicy",),
     "curator.sources": ("open_source",),
     "curator.store": ("Audit", "Store"),
-    "curator.task": ("Classification", "Solution", "Task", "View", "classify", "solve"),
+    "curator.task": ("Classification", "Response", "Solution", "Task", "View", "classify", "respond", "solve"),
     "curator.training.examples": ("TrainingSet",),
     "curator.training.merge": ("merge",),
     "curator.training.settings": ("SFTSettings", "TrainingProgress"),

@@ -89,6 +89,8 @@ def written(task: Task[Output], values: JsonObject) -> str:
     wanted = {item.name: values.get(item.name) for item in task.sampled}
     if task.answer_format == "json":
         return orjson.dumps(wanted).decode()
+    if task.free:
+        return "".join(str(value) for value in wanted.values())
     answer = str(wanted[task.voted[0].name])
     reasoning = [str(wanted[item.name]) for item in task.sampled if item.name != task.voted[0].name]
     text = "\n".join(part for part in reasoning if part and part != MISSING)

@@ -49,6 +49,11 @@ def parse_answer(text: str, fields: Sequence[Field]) -> JsonObject:
     return values
 
 
+def parse_reply(text: str, fields: Sequence[Field]) -> JsonObject:
+    """For a task that keeps the whole reply: the text, MISSING where it is empty."""
+    return {field.name: text.strip() or MISSING for field in fields}
+
+
 def marked_answer(text: str) -> str | None:
     """What stands behind the last `Answer:` (or its kin) of a text, None where there is none."""
     marked: list[str] = _ANSWER.findall(text)

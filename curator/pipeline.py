@@ -21,7 +21,7 @@ from curator.annotate import Progress, annotate
 from curator.datasets import Row, choose, read_rows
 from curator.denoising import Denoising
 from curator.engines.base import Engine
-from curator.errors import ConfigError, InputError
+from curator.errors import ConfigError, InputError, TaskError
 from curator.labeling import Labeler, closed_labels, sampled_labels, uniform
 from curator.learning import Answers, Learned, learn
 from curator.prior import prior_from_shares
@@ -105,8 +105,10 @@ async def curate(
 ) -> Curation[Output]:
     """Label the store's documents (those of `source` are added first) and select rows to train on.
 
-    Calling again does only what is missing. Raises: GoldlessError; what was answered is kept.
+    Calling again does only what is missing. Raises: TaskError if there is nothing to vote or decide on; GoldlessError;
+    what was answered is kept.
     """
+    check_labelled(task)
     started, counts, plan = time.monotonic(), progress or Progress(), plan or Plan()
     config: JsonObject = {"task": task.id, "engine": str(engine.identity), "plan": plan.describe()}
     with store.run("curate", config) as run, stage_span(CURATE, task=task.id):
@@ -118,6 +120,15 @@ async def curate(
         version, chosen = await asyncio.to_thread(freeze, answers, run, labeler, plan, report)
     report |= {"selection": chosen, "seconds": round(time.monotonic() - started, 3)}
     return Curation(task, store, version, counts, report, Learned(answers, labeler))
+
+
+def check_labelled(task: Task[Output]) -> None:
+    """Raises: TaskError if no field of the task is voted or decided on."""
+    if not task.closed and not task.voted:
+        raise TaskError(
+            "no field of the task has an answer to vote or decide on",
+            hint="add a field beside the reasoning, or see goldless refine for whole texts",
+        )
 
 
 async def prepare(task: Task[Output], store: Store, run: Run, source: Source | None, plan: Plan) -> dict[str, Json]:

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ValidationError, create_model
 from curator.engines.base import fill, render_question
 from curator.errors import TaskError
 from curator.fields import ClosedField, Field, Labels, OpenField, Reasoning, ReasoningField, read_fields
-from curator.parsing import MISSING, parse_answer, parse_json
+from curator.parsing import MISSING, parse_answer, parse_json, parse_reply
 from curator.types import (
     DecideRequest,
     Demonstration,
@@ -63,6 +63,8 @@ PARAPHRASES = (
 
 SAMPLED = Sampling(temperature=0.7, max_tokens=256)
 _PROMPT = "{instruction}\n\n{state}\n\n{answer_format}"
+_FREE = "{instruction}\n\n{state}"
+_READERS = {"json": parse_json, "text": parse_answer, "free": parse_reply}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,8 @@ class Task(Generic[Output]):
 
     `views` are asked one by one and averaged. A task with a reasoning field is sampled as a whole,
     since reasoning that does not lead to the answer explains nothing; otherwise its closed fields
-    are decided and its open fields sampled, `samples` times each.
+    are decided and its open fields sampled, `samples` times each. `answer_format` says how a generated text is read:
+    as a JSON object, as a text that ends with `Answer: ...`, or (`free`) as the one field that keeps it as it is.
 
     Raises: TaskError on construction, if a field cannot be asked.
     """
@@ -102,7 +105,7 @@ class Task(Generic[Output]):
     views: tuple[View, ...] = (View(),)
     samples: int = 5
     sampling: Sampling = SAMPLED
-    answer_format: Literal["json", "text"] = "json"
+    answer_format: Literal["json", "text", "free"] = "json"
     fields: tuple[Field, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -113,12 +116,21 @@ class Task(Generic[Output]):
             raise TaskError(f"samples is {self.samples}; it must be 1 or more")
         if self.answer_format == "text" and len(self.voted) != 1:
             raise TaskError("answer_format='text' reads one answer", hint="use 'json' for several fields")
+        if self.free and not (len(self.fields) == 1 and self.reasoned):
+            raise TaskError(
+                "answer_format='free' keeps the reply in one field marked Reasoning()", hint="see respond()"
+            )
         for view in self.views:
             if "{state}" not in view.template.state:
                 raise TaskError(f"the template's state {view.template.state!r} has no {{state}}: the text is not shown")
             for question in self.questions:
                 render_question(question, view.template)
             fill(view.template.state, state="")
+
+    @property
+    def free(self) -> bool:
+        """Whether the whole reply is kept as it is, and nothing is voted on."""
+        return self.answer_format == "free"
 
     @cached_property
     def reasoned(self) -> bool:
@@ -181,15 +193,15 @@ class Task(Generic[Output]):
         """The sampled fields as one prompt, after worked examples that are asked in the same words."""
         schema = self.json_schema if self.answer_format == "json" else None
         wanted = self._json_wish if schema else "Reason step by step. End with a line of the form: Answer: <answer>"
-        prompt = partial(fill, _PROMPT, instruction=self.instruction, answer_format=wanted)
+        free = _FREE if self.instruction else "{state}"
+        prompt = partial(fill, free if self.free else _PROMPT, instruction=self.instruction, answer_format=wanted)
         turns = [(Message("user", prompt(state=one.state)), Message("assistant", one.reply)) for one in examples]
         messages = (*chain.from_iterable(turns), Message("user", prompt(state=document.text)))
         return GenerateRequest(messages, self.sampling, schema, self.samples)
 
     def parse(self, text: str) -> JsonObject:
         """A generated text as field -> normalised value, MISSING where it cannot be read."""
-        reader = parse_json if self.answer_format == "json" else parse_answer
-        return reader(text, self.sampled)
+        return _READERS[self.answer_format](text, self.sampled)
 
     def build(self, values: Mapping[str, Json]) -> Output | None:
         """The typed object, None where a required field is missing or breaks the model's own rules."""
@@ -276,3 +288,14 @@ def solve(answer: type[Answer], instruction: str, *, samples: int = 10) -> Task[
         sampling=Sampling(temperature=0.7, max_tokens=400),
         answer_format="text",
     )
+
+
+class Response(BaseModel):
+    """The output of `respond`: a text that is kept as it is."""
+
+    response: Annotated[str, Reasoning()]
+
+
+def respond(instruction: str = "", *, max_tokens: int = 400) -> Task[Response]:
+    """Answer each text with a text, the likeliest one. It is not voted on, and no confidence is known."""
+    return Task(Response, instruction, samples=1, sampling=Sampling(0.0, max_tokens=max_tokens), answer_format="free")

@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 BACKLOG: Final = 1024
 """Connections that the kernel keeps waiting, and at most so many are taken in one turn."""
 
+Address = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]
+"""As `getaddrinfo` has it."""
+
 FULL: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """Why no connection can be taken although one waits: it goes on waiting, for `PAUSE` seconds."""
 
@@ -93,7 +96,7 @@ class Door:
             connection.close()
 
 
-def _listening(family: int, kind: int, address: tuple[str | int, ...]) -> socket.socket:
+def _listening(family: int, kind: int, address: Address) -> socket.socket:
     """A socket that listens. Raises: OSError."""
     found = socket.socket(family, kind)
     try:

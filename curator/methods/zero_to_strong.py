@@ -26,7 +26,7 @@ from curator.methods.guesses import Found, Guesses, found_in, random_guesses
 from curator.methods.lookup import LookUp, Retrieval, Space
 from curator.methods.retrieval import Guide, suited
 from curator.methods.solutions import choose
-from curator.pipeline import Curation, Plan, answers_of, ask, describe, freeze, prepare, teach
+from curator.pipeline import Curation, Plan, answers_of, ask, check_labelled, describe, freeze, prepare, teach
 from curator.requests import Prompting, shard_of
 from curator.sources import Source
 from curator.store import Run, Store
@@ -92,8 +92,7 @@ async def improve(
     entry per round under `rounds`. Raises: TaskError if there is nothing to vote or decide on, or if
     sampled fields shall start with random labels; GoldlessError.
     """
-    if not task.closed and not task.voted:
-        raise TaskError("no field of the task has an answer", hint="improve needs a field beside the reasoning")
+    check_labelled(task)
     started, counts = time.monotonic(), progress or Progress()
     plan, rounds = plan or Plan(), rounds or Rounds()
     if task.sampled and rounds.start == "random":
