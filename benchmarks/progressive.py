@@ -1,0 +1,130 @@
+"""Progressive weak-to-strong learning on gsm8k (METHODS.md s.4): both stages, scored with gold that they never see.
+
+    python -m benchmarks.progressive --folder runs --parts weak zero_shot stage1 stage2 --json out.json
+
+Runs the product (`agree`, `contrast`) on one store, so that every part can be run by itself, and again, and asks only
+what has not been answered. `weak` and `zero_shot` are the two models' greedy answers without examples. One model is
+loaded at a time. Gold is read to score, after everything is answered, and never enters the store.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import sys
+from collections.abc import Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import orjson
+
+from curator.annotate import Progress
+from curator.engines import connect
+from curator.engines.base import Engine
+from curator.evaluation.agreed import accuracy_of, grade_kept
+from curator.methods.agreement import Agreement, Models, agree
+from curator.methods.replies import forms, greedy, replies
+from curator.pipeline import Plan, answers_of, ask, describe, prepare
+from curator.screening import Screening
+from curator.sources import open_source
+from curator.store import Store
+from curator.task import Solution, Task, solve
+from curator.types import JsonObject
+
+INSTRUCTION = "Solve the problem. The answer is a whole number."
+PLAN = Plan(screening=Screening(exact=False, near=None))
+PARTS = ("weak", "zero_shot", "stage1", "stage2")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """The questions, and `gold`: question id -> (question, answer)."""
+
+    task: Task[Solution[int]]
+    corpus: Path
+    store: Store
+    gold: Mapping[str, tuple[str, str]]
+
+
+def job_of(options: argparse.Namespace) -> Job:
+    rows = [orjson.loads(line) for line in (options.data / "gsm8k" / "train.jsonl").read_bytes().splitlines()]
+    random.Random(0).shuffle(rows)
+    rows = rows[: options.rows]
+    options.folder.mkdir(parents=True, exist_ok=True)
+    corpus = options.folder / "questions.jsonl"
+    corpus.write_bytes(b"\n".join(orjson.dumps({"id": row["id"], "text": row["question"]}) for row in rows))
+    task = solve(int, INSTRUCTION)
+    task = replace(task, sampling=replace(task.sampling, max_tokens=options.max_tokens))
+    gold = {row["id"]: (row["question"], row["answer"]) for row in rows}
+    return Job(task, corpus, Store(options.folder / "progressive.duckdb"), gold)
+
+
+async def one_model(job: Job, engine: Engine) -> JsonObject:
+    """Greedy answers without examples, and how many of them are right."""
+    counts, task = Progress(), greedy(job.task)
+    answers = answers_of(task, job.store, engine, PLAN)
+    with job.store.run("answer", {}) as run:
+        await prepare(task, job.store, run, open_source(str(job.corpus)), PLAN)
+        async with aclosing(engine):
+            await ask(answers, engine, run, PLAN, counts)
+    said = {name: reply.finals[0] for name, reply in replies(answers)}
+    found = {name: forms(task, [said.get(name)], question)[0] for name, (question, _) in job.gold.items()}
+    return {**accuracy_of(found, job.gold), "taken": describe(counts)}
+
+
+async def stage_one(job: Job, options: argparse.Namespace) -> JsonObject:
+    """Both rounds: what is kept, and how much of it is right."""
+    models = Models(connect_to(options, options.weak), connect_to(options, options.strong))
+    found = await agree(job.task, models, job.store, source=open_source(str(job.corpus)), plan=PLAN, settings=STAGE)
+    rounds = [{**one.report, "gold": grade_kept(one.kept, job.gold)} for one in found.rounds]
+    return {"rounds": rounds, "versions": [one.version.version for one in found.rounds]}
+
+
+STAGE = Agreement()
+
+
+def connect_to(options: argparse.Namespace, weights: str) -> Engine:
+    return connect(f"{options.engine}:{weights}", **json.loads(options.settings))
+
+
+async def main(options: argparse.Namespace) -> None:
+    job = job_of(options)
+    found: JsonObject = json.loads(options.json.read_text())["results"] if options.json.exists() else {}
+    for part in options.parts:
+        if part == "weak":
+            found[part] = await one_model(job, connect_to(options, options.weak))
+        elif part == "zero_shot":
+            found[part] = await one_model(job, connect_to(options, options.strong))
+        elif part == "stage1":
+            found[part] = await stage_one(job, options)
+        save(options, {"questions": len(job.gold), **found})
+        sys.stderr.write(f"{part} {json.dumps(found[part])}\n")
+
+
+def save(options: argparse.Namespace, found: JsonObject) -> None:
+    command = f"python -m benchmarks.progressive --rows {options.rows} --folder runs --parts {' '.join(PARTS)}"
+    models = {"weak": options.weak, "strong": options.strong}
+    options.json.write_text(json.dumps({"command": command, "models": models, "results": found}, indent=1) + "\n")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--rows", type=int, default=300, help="questions, of the training split")
+    parser.add_argument("--max-tokens", type=int, default=300)
+    parser.add_argument("--engine", default="vllm", help="vllm or transformers")
+    parser.add_argument("--weak", default="wheel:qwen2.5-coder-0.5b")
+    parser.add_argument("--strong", default="wheel:qwen2.5-coder-1.5b")
+    parser.add_argument("--settings", default='{"max_model_len": 4096}', help="engine settings as JSON")
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("GOLDLESS_DATA", "../shared/data")))
+    parser.add_argument("--folder", type=Path, required=True, help="where the store lies")
+    parser.add_argument("--json", type=Path, required=True)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(arguments()))
