@@ -35,7 +35,7 @@ from curator.store import Store
 from curator.task import Solution, Task, solve
 from curator.types import JsonObject
 
-INSTRUCTION = "Solve the problem. The answer is a whole number."
+INSTRUCTION = "Solve the problem in a few short steps. The answer is a whole number."
 PLAN = Plan(screening=Screening(exact=False, near=None))
 PARTS = ("weak", "zero_shot", "stage1", "stage2")
 
@@ -87,8 +87,10 @@ async def stage_one(job: Job, options: argparse.Namespace) -> JsonObject:
 STAGE = Agreement()
 
 
-def connect_to(options: argparse.Namespace, weights: str) -> Engine:
-    return connect(f"{options.engine}:{weights}", **json.loads(options.settings))
+def connect_to(options: argparse.Namespace, weights: str, samples: int = 1) -> Engine:
+    """The engine, with as many requests in flight as keep `--batch` texts growing."""
+    in_flight = {"concurrency": max(1, options.batch // samples)} if options.engine == "vllm" else {}
+    return connect(f"{options.engine}:{weights}", **json.loads(options.settings), **in_flight)
 
 
 async def main(options: argparse.Namespace) -> None:
@@ -115,11 +117,12 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--rows", type=int, default=300, help="questions, of the training split")
-    parser.add_argument("--max-tokens", type=int, default=300)
+    parser.add_argument("--max-tokens", type=int, default=256)
     parser.add_argument("--engine", default="vllm", help="vllm or transformers")
     parser.add_argument("--weak", default="wheel:qwen2.5-coder-0.5b")
     parser.add_argument("--strong", default="wheel:qwen2.5-coder-1.5b")
     parser.add_argument("--settings", default='{"max_model_len": 4096}', help="engine settings as JSON")
+    parser.add_argument("--batch", type=int, default=128, help="texts that grow at the same time, of vLLM")
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("GOLDLESS_DATA", "../shared/data")))
     parser.add_argument("--folder", type=Path, required=True, help="where the store lies")
     parser.add_argument("--json", type=Path, required=True)
