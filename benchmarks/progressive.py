@@ -25,10 +25,12 @@ import orjson
 from curator.annotate import Progress
 from curator.engines import connect
 from curator.engines.base import Engine
-from curator.evaluation.agreed import accuracy_of, grade_kept
-from curator.methods.agreement import Agreement, Models, agree
+from curator.evaluation.agreed import accuracy_of, grade_kept, grade_pairs, grade_votes
+from curator.methods.agreement import Agreed, Agreement, Setup, agree
+from curator.methods.contrast import Contrast, contrast
 from curator.methods.replies import forms, greedy, replies
 from curator.pipeline import Plan, answers_of, ask, describe, prepare
+from curator.preferences import read_preferences
 from curator.screening import Screening
 from curator.sources import open_source
 from curator.store import Store
@@ -63,28 +65,42 @@ def job_of(options: argparse.Namespace) -> Job:
     return Job(task, corpus, Store(options.folder / "progressive.duckdb"), gold)
 
 
-async def one_model(job: Job, engine: Engine) -> JsonObject:
-    """Greedy answers without examples, and how many of them are right."""
+async def one_model(job: Job, engine: Engine, plan: Plan) -> JsonObject:
+    """Greedy answers without examples to the first questions, and how many of them are right."""
     counts, task = Progress(), greedy(job.task)
-    answers = answers_of(task, job.store, engine, PLAN)
+    answers = answers_of(task, job.store, engine, plan)
     with job.store.run("answer", {}) as run:
-        await prepare(task, job.store, run, open_source(str(job.corpus)), PLAN)
+        await prepare(task, job.store, run, open_source(str(job.corpus)), plan)
         async with aclosing(engine):
-            await ask(answers, engine, run, PLAN, counts)
+            await ask(answers, engine, run, plan, counts)
     said = {name: reply.finals[0] for name, reply in replies(answers)}
-    found = {name: forms(task, [said.get(name)], question)[0] for name, (question, _) in job.gold.items()}
-    return {**accuracy_of(found, job.gold), "taken": describe(counts)}
+    asked = dict(list(job.gold.items())[: plan.limit])
+    found = {name: forms(task, [said.get(name)], question)[0] for name, (question, _) in asked.items()}
+    return {**accuracy_of(found, asked), "taken": describe(counts)}
+
+
+async def kept(job: Job, options: argparse.Namespace) -> Agreed[Solution[int]]:
+    """Stage I, as the product does it."""
+    setup = Setup(connect_to(options, options.weak), connect_to(options, options.strong), agreement=Agreement())
+    return await agree(job.task, setup, job.store, source=open_source(str(job.corpus)), plan=PLAN)
 
 
 async def stage_one(job: Job, options: argparse.Namespace) -> JsonObject:
     """Both rounds: what is kept, and how much of it is right."""
-    models = Models(connect_to(options, options.weak), connect_to(options, options.strong))
-    found = await agree(job.task, models, job.store, source=open_source(str(job.corpus)), plan=PLAN, settings=STAGE)
+    found = await kept(job, options)
     rounds = [{**one.report, "gold": grade_kept(one.kept, job.gold)} for one in found.rounds]
     return {"rounds": rounds, "versions": [one.version.version for one in found.rounds]}
 
 
-STAGE = Agreement()
+async def stage_two(job: Job, options: argparse.Namespace) -> JsonObject:
+    """The votes and the pairs, on the first questions; everything of Stage I is in the store by then."""
+    found = await kept(job, options)
+    settings, plan = Contrast(options.samples), replace(PLAN, limit=options.contrasted)
+    engine = connect_to(options, options.strong, settings.samples)
+    result = await contrast(found, engine, plan=plan, settings=settings)
+    asked = {name: job.gold[name] for name in result.ballots.ids}
+    pairs = grade_pairs(read_preferences(job.store, result.version.version), asked)
+    return {**result.report, "version": result.version.version, "votes": grade_votes(result.ballots, asked), **pairs}
 
 
 def connect_to(options: argparse.Namespace, weights: str, samples: int = 1) -> Engine:
@@ -97,12 +113,11 @@ async def main(options: argparse.Namespace) -> None:
     job = job_of(options)
     found: JsonObject = json.loads(options.json.read_text())["results"] if options.json.exists() else {}
     for part in options.parts:
-        if part == "weak":
-            found[part] = await one_model(job, connect_to(options, options.weak))
-        elif part == "zero_shot":
-            found[part] = await one_model(job, connect_to(options, options.strong))
-        elif part == "stage1":
-            found[part] = await stage_one(job, options)
+        if part in ("weak", "zero_shot"):
+            weights, limit = (options.weak, None) if part == "weak" else (options.strong, options.zero_shot)
+            found[part] = await one_model(job, connect_to(options, weights), replace(PLAN, limit=limit))
+        else:
+            found[part] = await (stage_one if part == "stage1" else stage_two)(job, options)
         save(options, {"questions": len(job.gold), **found})
         sys.stderr.write(f"{part} {json.dumps(found[part])}\n")
 
@@ -117,6 +132,9 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--rows", type=int, default=300, help="questions, of the training split")
+    parser.add_argument("--zero-shot", type=int, help="the strong model alone answers so many")
+    parser.add_argument("--contrasted", type=int, default=100, help="Stage II samples the first so many")
+    parser.add_argument("--samples", type=int, default=10, help="of each question in Stage II")
     parser.add_argument("--max-tokens", type=int, default=256)
     parser.add_argument("--engine", default="vllm", help="vllm or transformers")
     parser.add_argument("--weak", default="wheel:qwen2.5-coder-0.5b")

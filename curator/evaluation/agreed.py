@@ -5,10 +5,16 @@ Answers are the same by value (`curator.equivalence`); an answer that is missing
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
 
 from curator.equivalence import equal
+from curator.evaluation.scores import ece
 from curator.methods.agreed_rows import Kept
+from curator.methods.contrast import Ballots
+from curator.preferences import Preference
 from curator.types import JsonObject
 
 Gold = Mapping[str, tuple[str, str]]
@@ -38,3 +44,45 @@ def grade_kept(kept: Kept, gold: Gold) -> JsonObject:
         "recall_of_right_weak": len(right.intersection(ids)) / max(len(right), 1),
         "lift": precision - weak_accuracy,
     }
+
+
+def grade_pairs(pairs: Iterable[Preference], gold: Gold) -> JsonObject:
+    """How many pairs there are whose documents have gold, and the shares whose chosen side is right and whose rejected
+    side is wrong, over all and by the rule that made them."""
+    found: dict[str, list[tuple[bool, bool]]] = defaultdict(list)
+    for pair in (one for one in pairs if one.document.id in gold):
+        question, answer = gold[pair.document.id]
+        right = [equal(_answered(pair.details, side), answer, question) for side in ("chosen", "rejected")]
+        found[str(pair.details["rule"])].append((right[0], not right[1]))
+    everything = [row for rows in found.values() for row in rows]
+    return {**_shares(everything), "rules": {rule: _shares(rows) for rule, rows in sorted(found.items())}}
+
+
+def grade_votes(ballots: Ballots, gold: Gold) -> JsonObject:
+    """The majority's accuracy, and the calibration error of the plain vote share and of the discounted one, over the
+    documents with gold; a document without a majority counts as wrong with confidence 0."""
+    rows = [row for row, name in enumerate(ballots.ids) if name in gold]
+    right = np.array(
+        [equal(ballots.result.values[row], gold[ballots.ids[row]][1], gold[ballots.ids[row]][0]) for row in rows]
+    )
+    share, discounted = ballots.share[rows], np.nan_to_num(ballots.result.confidence)[rows]
+    return {
+        "questions": len(rows),
+        "accuracy": float(right.mean()),
+        "mean_share": float(share.mean()),
+        "mean_discounted": float(discounted.mean()),
+        "ece_of_share": ece(share, right),
+        "ece_of_discounted": ece(discounted, right),
+        "vote_correlation": ballots.result.correlation,
+    }
+
+
+def _answered(details: JsonObject, side: str) -> str:
+    found = details[side]
+    return str(found["answer"]) if isinstance(found, dict) else ""
+
+
+def _shares(rows: Sequence[tuple[bool, bool]]) -> JsonObject:
+    count = len(rows)
+    chosen, rejected = (sum(row[side] for row in rows) / max(count, 1) for side in (0, 1))
+    return {"pairs": count, "chosen_right": chosen, "rejected_wrong": rejected}

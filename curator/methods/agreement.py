@@ -56,18 +56,21 @@ class Agreement:
 
 
 @dataclass(frozen=True, slots=True)
-class Models:
-    """Who answers. `tuned` is the strong model fine-tuned on the first round's kept set: it is asked in the rounds
-    after, as the task says, without examples; where there is none, `strong` is asked with examples from that set."""
+class Setup:
+    """Who answers, and how Stage I goes. `tuned` is the strong model fine-tuned on the first round's kept set: it is
+    asked in the round after, as the task says, without examples. Without it, `strong` is asked with examples from
+    that set."""
 
     weak: Engine
     strong: Engine
     tuned: Engine | None = None
+    agreement: Agreement = field(default_factory=Agreement)
 
     def describe(self) -> JsonObject:
-        """The identities, as the run and its versions keep them."""
+        """The identities and the settings, as the run and its versions keep them."""
         tuned = {"tuned": str(self.tuned.identity)} if self.tuned else {}
-        return {"weak_engine": str(self.weak.identity), "engine": str(self.strong.identity), **tuned}
+        names: JsonObject = {"weak_engine": str(self.weak.identity), "engine": str(self.strong.identity), **tuned}
+        return {**names, "agreement": asdict(self.agreement)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +102,11 @@ class Agreed(Generic[Output]):
 
 async def agree(
     task: Task[Output],
-    models: Models,
+    setup: Setup,
     store: Store,
     *,
     source: Source | None = None,
     plan: Plan | None = None,
-    settings: Agreement | None = None,
     progress: Progress | None = None,
 ) -> Agreed[Output]:
     """Keep the documents of the store (those of `source` are added first) that both models answer the same, in rounds.
@@ -114,15 +116,20 @@ async def agree(
     InputError if nothing can be shown as an example, or if nothing is kept; GoldlessError.
     """
     started, counts = time.monotonic(), progress or Progress()
-    plan, settings = plan or Plan(), settings or Agreement()
+    plan = plan or Plan()
     asked = greedy(task)
-    config: JsonObject = {"task": task.id, "plan": plan.describe(), "agreement": asdict(settings), **models.describe()}
+    config: JsonObject = {
+        "task": task.id,
+        "plan": plan.describe(),
+        "agreement": asdict(setup.agreement),
+        **setup.describe(),
+    }
     with store.run("progressive", config) as run, stage_span("progressive", task=task.id):
         report = config | await prepare(task, store, run, source, plan)
         store.save_task(asked.id, asked.spec)
-        teaching = _Teaching(models, run, plan, settings, counts)
-        weak = answers_of(asked, store, models.weak, plan)
-        report["weak"] = await teaching.ask(weak, models.weak, last=True)
+        teaching = _Teaching(setup, run, plan, counts)
+        weak = answers_of(asked, store, setup.weak, plan)
+        report["weak"] = await teaching.ask(weak, setup.weak, last=True)
         rounds = await teaching.rounds(task, weak, report)
     history: list[Json] = [one.report for one in rounds]
     report |= {"rounds": history, "seconds": round(time.monotonic() - started, 3)}
@@ -133,10 +140,9 @@ async def agree(
 class _Teaching:
     """What stays the same from round to round."""
 
-    models: Models
+    setup: Setup
     run: Run
     plan: Plan
-    settings: Agreement
     counts: Progress
 
     async def ask(self, answers: Answers[Output], engine: Engine, *, last: bool) -> JsonObject:
@@ -152,13 +158,13 @@ class _Teaching:
         found: list[Round[Output]] = []
         said = await asyncio.to_thread(dict, replies(weak))
         shown, shower = said, weak
-        for number in range(1, self.settings.rounds + 1):
-            tuned = self.models.tuned if number > 1 else None
+        for number in range(1, self.setup.agreement.rounds + 1):
+            tuned = self.setup.tuned if number > 1 else None
             if tuned is not None:
                 answers = answers_of(weak.task, weak.store, tuned, self.plan)
             else:
                 answers = await asyncio.to_thread(self._taught, shower, shown, number)
-            annotation = await self.ask(answers, tuned or self.models.strong, last=self._last(number))
+            annotation = await self.ask(answers, tuned or self.setup.strong, last=self._last(number))
             work = partial(self._round, task, (weak, answers), number, {**about, "annotation": annotation})
             found.append(await asyncio.to_thread(work))
             if tuned is not None:
@@ -168,18 +174,18 @@ class _Teaching:
         return tuple(found)
 
     def _last(self, number: int) -> bool:
-        return number == self.settings.rounds or self.models.tuned is not None
+        return number == self.setup.agreement.rounds or self.setup.tuned is not None
 
     def _taught(self, shower: Answers[Output], shown: Mapping[str, Reply], number: int) -> Answers[Output]:
         """How the strong model is asked after examples by whoever `shower` is. Raises: InputError without any."""
-        chooser = self.settings.examples
-        solved = demonstrations(shower, shown, chooser, self.settings.shards)
+        chooser = self.setup.agreement.examples
+        solved = demonstrations(shower, shown, chooser, self.setup.agreement.shards)
         if not all(solved):
             raise InputError(
                 f"no answered text of at most {chooser.longest} characters can be shown as an example",
                 hint="raise the longest example or max_tokens, or answer more documents",
             )
-        strong = answers_of(shower.task, shower.store, self.models.strong, self.plan)
+        strong = answers_of(shower.task, shower.store, self.setup.strong, self.plan)
         return replace(strong, prompting=replace(strong.prompting, round=number, solved=solved))
 
     def _round(
@@ -187,8 +193,8 @@ class _Teaching:
     ) -> Round[Output]:
         weak, answers = pair
         kept = kept_of(weak, answers, self.plan.limit)
-        taught = "tuned" if answers.identity != self.models.strong.identity else "weak" if number == 1 else "kept"
+        taught = "tuned" if answers.identity != self.setup.strong.identity else "weak" if number == 1 else "kept"
         report: JsonObject = {"round": number, "examples": taught, "strong": str(answers.identity), **kept.report()}
-        policy: JsonObject = {"progressive": asdict(self.settings) | {"round": number}}
+        policy: JsonObject = {"progressive": asdict(self.setup.agreement) | {"round": number}}
         version, rows = freeze_kept(task, (weak, answers), kept, self.run, policy, {**about, **report})
         return Round(answers, kept, version, {**report, **rows, "annotation": about["annotation"]})
