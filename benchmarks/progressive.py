@@ -26,7 +26,7 @@ from curator.annotate import Progress
 from curator.engines import connect
 from curator.engines.base import Engine
 from curator.evaluation.agreed import accuracy_of, grade_kept, grade_pairs, grade_votes
-from curator.methods.agreement import Agreed, Agreement, Setup, agree
+from curator.methods.agreement import Agreed, Setup, agree
 from curator.methods.contrast import Contrast, contrast
 from curator.methods.replies import forms, greedy, replies
 from curator.pipeline import Plan, answers_of, ask, describe, prepare
@@ -79,25 +79,26 @@ async def one_model(job: Job, engine: Engine, plan: Plan) -> JsonObject:
     return {**accuracy_of(found, asked), "taken": describe(counts)}
 
 
-async def kept(job: Job, options: argparse.Namespace) -> Agreed[Solution[int]]:
+async def kept(job: Job, options: argparse.Namespace, strong: Engine) -> Agreed[Solution[int]]:
     """Stage I, as the product does it."""
-    setup = Setup(connect_to(options, options.weak), connect_to(options, options.strong), agreement=Agreement())
+    setup = Setup(connect_to(options, options.weak), strong)
     return await agree(job.task, setup, job.store, source=open_source(str(job.corpus)), plan=PLAN)
 
 
 async def stage_one(job: Job, options: argparse.Namespace) -> JsonObject:
     """Both rounds: what is kept, and how much of it is right."""
-    found = await kept(job, options)
+    async with aclosing(connect_to(options, options.strong)) as strong:
+        found = await kept(job, options, strong)
     rounds = [{**one.report, "gold": grade_kept(one.kept, job.gold)} for one in found.rounds]
     return {"rounds": rounds, "versions": [one.version.version for one in found.rounds]}
 
 
 async def stage_two(job: Job, options: argparse.Namespace) -> JsonObject:
-    """The votes and the pairs, on the first questions; everything of Stage I is in the store by then."""
-    found = await kept(job, options)
-    settings, plan = Contrast(options.samples), replace(PLAN, limit=options.contrasted)
-    engine = connect_to(options, options.strong, settings.samples)
-    result = await contrast(found, engine, plan=plan, settings=settings)
+    """The votes and the pairs, on the first questions; all of Stage I is in the store by then."""
+    plan = replace(PLAN, limit=options.contrasted)
+    async with aclosing(connect_to(options, options.strong, options.samples)) as strong:
+        found = await kept(job, options, strong)
+        result = await contrast(found, strong, plan=plan, settings=Contrast(options.samples))
     asked = {name: job.gold[name] for name in result.ballots.ids}
     pairs = grade_pairs(read_preferences(job.store, result.version.version), asked)
     return {**result.report, "version": result.version.version, "votes": grade_votes(result.ballots, asked), **pairs}

@@ -13,7 +13,7 @@ from curator.errors import InputError
 from curator.labeling import AGREEMENT
 from curator.learning import Answers
 from curator.methods.rationales import wrong_steps
-from curator.methods.replies import forms, replies, row_of
+from curator.methods.replies import forms, rationale, replies, row_of
 from curator.parsing import normalise_text
 from curator.store import DATASET_INPUT, DatasetVersion, Run
 from curator.task import Output, Task
@@ -79,8 +79,8 @@ def freeze_kept(
     of `task`; returns it and how many rows there are.
 
     `policy` says under `progressive.arithmetic` whether rationales that calculate wrongly are left out. Two rationales
-    that say the same are one row. The confidence is that of two dependent votes (`curator.votes`), the same for all
-    rows; every row weighs 1, as published. Raises: InputError if there is no row.
+    that say the same are one row, and an answer without one is none. The confidence is that of two dependent votes
+    (`curator.votes`), the same for all rows; every row weighs 1, as published. Raises: InputError if there is no row.
     """
     settings = policy["progressive"]
     strict = isinstance(settings, dict) and bool(settings["arithmetic"])
@@ -112,8 +112,8 @@ def _rows(
         seen: set[str] = set()
         for answers, written in zip(pair, texts, strict=True):
             output = row_of(task, written[name], str(kept.forms[name][0]))
-            plain = normalise_text(written[name])
-            if output is None or plain in seen or (strict and wrong_steps(written[name])):
+            plain = normalise_text(rationale(task, written[name]))
+            if output is None or plain in {"", *seen} or (strict and wrong_steps(written[name])):
                 continue
             seen.add(plain)
             fields = _fields(task, confidence[name], str(answers.identity))

@@ -72,6 +72,25 @@ class Setup:
         names: JsonObject = {"weak_engine": str(self.weak.identity), "engine": str(self.strong.identity), **tuned}
         return {**names, "agreement": asdict(self.agreement)}
 
+    def asked_in(self, number: int) -> Engine:
+        """Who is asked in round `number`."""
+        return self.tuned if self.tuned is not None and number > 1 else self.strong
+
+    def answers(self, shower: Answers[Output], shown: Mapping[str, Reply], number: int, plan: Plan) -> Answers[Output]:
+        """How that model is asked: the fine-tuned one plainly, the other one after examples that `shower` wrote, of
+        the documents `shown`. Raises: InputError if none of them can be shown."""
+        asked = answers_of(shower.task, shower.store, self.asked_in(number), plan)
+        if self.tuned is not None and number > 1:
+            return asked
+        chooser = self.agreement.examples
+        solved = demonstrations(shower, shown, chooser, self.agreement.shards)
+        if not all(solved):
+            raise InputError(
+                f"no answered text of at most {chooser.longest} characters can be shown as an example",
+                hint="raise the longest example or max_tokens, or answer more documents",
+            )
+        return replace(asked, prompting=replace(asked.prompting, round=number, solved=solved))
+
 
 @dataclass(frozen=True, slots=True)
 class Round(Generic[Output]):
@@ -111,25 +130,22 @@ async def agree(
 ) -> Agreed[Output]:
     """Keep the documents of the store (those of `source` are added first) that both models answer the same, in rounds.
 
-    Each engine is closed after its last answer, so that two models in this process need no memory at the same time.
-    Calling again asks only what has not been answered. Raises: TaskError for a task without one final answer;
-    InputError if nothing can be shown as an example, or if nothing is kept; GoldlessError.
+    An engine is closed before the next one starts, so that two models in this process need no memory at the same
+    time; the last one is the caller's to close. Calling again asks only what has not been answered.
+    Raises: TaskError for a task without one final answer; InputError if nothing can be shown as an example, or if
+    nothing is kept; GoldlessError.
     """
     started, counts = time.monotonic(), progress or Progress()
     plan = plan or Plan()
     asked = greedy(task)
-    config: JsonObject = {
-        "task": task.id,
-        "plan": plan.describe(),
-        "agreement": asdict(setup.agreement),
-        **setup.describe(),
-    }
+    config: JsonObject = {"task": task.id, "plan": plan.describe(), **setup.describe()}
     with store.run("progressive", config) as run, stage_span("progressive", task=task.id):
         report = config | await prepare(task, store, run, source, plan)
         store.save_task(asked.id, asked.spec)
         teaching = _Teaching(setup, run, plan, counts)
         weak = answers_of(asked, store, setup.weak, plan)
-        report["weak"] = await teaching.ask(weak, setup.weak, last=True)
+        report["weak"] = await teaching.ask(weak, setup.weak)
+        await setup.weak.aclose()
         rounds = await teaching.rounds(task, weak, report)
     history: list[Json] = [one.report for one in rounds]
     report |= {"rounds": history, "seconds": round(time.monotonic() - started, 3)}
@@ -145,13 +161,9 @@ class _Teaching:
     plan: Plan
     counts: Progress
 
-    async def ask(self, answers: Answers[Output], engine: Engine, *, last: bool) -> JsonObject:
-        """Have every document answered; closes the engine if this was its `last` turn."""
-        try:
-            return await ask(answers, engine, self.run, self.plan, self.counts)
-        finally:
-            if last:
-                await engine.aclose()
+    async def ask(self, answers: Answers[Output], engine: Engine) -> JsonObject:
+        """Have every document answered."""
+        return await ask(answers, engine, self.run, self.plan, self.counts)
 
     async def rounds(self, task: Task[Output], weak: Answers[Output], about: JsonObject) -> tuple[Round[Output], ...]:
         """All rounds, the strong model asked anew in each."""
@@ -159,41 +171,26 @@ class _Teaching:
         said = await asyncio.to_thread(dict, replies(weak))
         shown, shower = said, weak
         for number in range(1, self.setup.agreement.rounds + 1):
-            tuned = self.setup.tuned if number > 1 else None
-            if tuned is not None:
-                answers = answers_of(weak.task, weak.store, tuned, self.plan)
-            else:
-                answers = await asyncio.to_thread(self._taught, shower, shown, number)
-            annotation = await self.ask(answers, tuned or self.setup.strong, last=self._last(number))
-            work = partial(self._round, task, (weak, answers), number, {**about, "annotation": annotation})
-            found.append(await asyncio.to_thread(work))
-            if tuned is not None:
+            engine = self.setup.asked_in(number)
+            work = partial(self.setup.answers, shower, shown, number, self.plan)
+            answers = await asyncio.to_thread(work)
+            annotation = await self.ask(answers, engine)
+            pair = partial(self._round, task, (weak, answers), number, {**about, "annotation": annotation})
+            found.append(await asyncio.to_thread(pair))
+            if engine is self.setup.tuned:
                 break  # asked the same way again it would say the same
-            theirs = dict(replies(answers))
+            if self.setup.tuned is not None:
+                await engine.aclose()
+            theirs = await asyncio.to_thread(dict, replies(answers))
             shown, shower = {name: theirs[name] for name in found[-1].kept.ids}, answers
         return tuple(found)
-
-    def _last(self, number: int) -> bool:
-        return number == self.setup.agreement.rounds or self.setup.tuned is not None
-
-    def _taught(self, shower: Answers[Output], shown: Mapping[str, Reply], number: int) -> Answers[Output]:
-        """How the strong model is asked after examples by whoever `shower` is. Raises: InputError without any."""
-        chooser = self.setup.agreement.examples
-        solved = demonstrations(shower, shown, chooser, self.setup.agreement.shards)
-        if not all(solved):
-            raise InputError(
-                f"no answered text of at most {chooser.longest} characters can be shown as an example",
-                hint="raise the longest example or max_tokens, or answer more documents",
-            )
-        strong = answers_of(shower.task, shower.store, self.setup.strong, self.plan)
-        return replace(strong, prompting=replace(strong.prompting, round=number, solved=solved))
 
     def _round(
         self, task: Task[Output], pair: tuple[Answers[Output], Answers[Output]], number: int, about: JsonObject
     ) -> Round[Output]:
         weak, answers = pair
         kept = kept_of(weak, answers, self.plan.limit)
-        taught = "tuned" if answers.identity != self.setup.strong.identity else "weak" if number == 1 else "kept"
+        taught = "none" if not any(answers.prompting.solved) else "weak" if number == 1 else "kept"
         report: JsonObject = {"round": number, "examples": taught, "strong": str(answers.identity), **kept.report()}
         policy: JsonObject = {"progressive": asdict(self.setup.agreement) | {"round": number}}
         version, rows = freeze_kept(task, (weak, answers), kept, self.run, policy, {**about, **report})

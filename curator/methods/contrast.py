@@ -107,9 +107,9 @@ async def contrast(
 ) -> Contrasted[Output]:
     """Sample the strong model as the last round of Stage I asked it, and freeze preference pairs.
 
-    `engine` is that round's (the fine-tuned one where there was one); it is closed after its last answer. `plan.limit`
-    samples only the first so many documents. The pairs' prompts are the task's own, without examples. Calling again
-    asks only what has not been answered. Raises: InputError if `engine` is another one, or if no pair is made.
+    `engine` is that round's (the fine-tuned one where there was one). `plan.limit` samples only the first so many
+    documents. The pairs' prompts are the task's own, without examples. Calling again asks only what has not been
+    answered. Raises: InputError if `engine` is another one, or if no pair is made.
     """
     started, counts = time.monotonic(), progress or Progress()
     plan, settings = plan or Plan(), settings or Contrast()
@@ -124,10 +124,7 @@ async def contrast(
     config: JsonObject = {"task": task.id, "engine": str(engine.identity), "contrast": asdict(settings)}
     with store.run("progressive", config) as run, stage_span("progressive", task=task.id):
         store.save_task(asked.id, asked.spec)
-        try:
-            annotation = await ask(answers, engine, run, plan, counts)
-        finally:
-            await engine.aclose()
+        annotation = await ask(answers, engine, run, plan, counts)
         ballots = await asyncio.to_thread(ballots_of, agreed.weak, answers, plan.limit)
         counted: Counter[str] = Counter()
         work = _Pairing(agreed, answers, ballots, settings, counted)

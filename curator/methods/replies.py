@@ -86,16 +86,17 @@ def forms(task: Task[Output], finals: Sequence[str | None], question: str) -> li
     return [form if form is not None and row_of(task, "", form) else None for form in classes(finals, question)]
 
 
-def row_of(task: Task[Output], rationale: str, form: str) -> Output | None:
-    """A row to train on: the rationale, without the line that says the answer, and the answer as `form` has it. None
-    where the task's type does not allow that."""
+def row_of(task: Task[Output], text: str, form: str) -> Output | None:
+    """A row to train on: the rationale of a text, and the answer as `form` has it. None where the task's type does not
+    allow that."""
     (field,) = task.voted
     value: Json = orjson.loads(form) if isinstance(field, ClosedField) else form
-    reasoning: dict[str, Json] = {item.name: _rationale(task, rationale) for item in task.sampled if item is not field}
+    reasoning: dict[str, Json] = {item.name: rationale(task, text) for item in task.sampled if item is not field}
     return task.build({**reasoning, field.name: value})
 
 
-def _rationale(task: Task[Output], text: str) -> str:
+def rationale(task: Task[Output], text: str) -> str:
+    """What a text says before its answer; "" where it only answers."""
     if task.answer_format == "json":
         found = last_object(text)
         return "\n".join(str(found.get(item.name, "")) for item in task.sampled if isinstance(item, ReasoningField))
@@ -106,12 +107,14 @@ def demonstrations(
     answers: Answers[Output], said: Mapping[str, Reply], chooser: Chooser, shards: int
 ) -> tuple[tuple[Solved, ...], ...]:
     """Worked examples for each shard of the corpus, from the other shards: whole texts of the documents in `said`
-    that say where their answer is, drawn from those that the model was surest of."""
+    that reason and say where their answer is, drawn from those that the model was surest of."""
     (field,) = answers.task.voted
     found: Guesses[str] = Guesses()
     for name, reply in said.items():
-        text, marked = reply.texts[0], answers.task.answer_format == "json" or "answer:" in reply.texts[0].casefold()
-        value = answers.task.parse(text)[field.name] if marked and reply.whole and reply.finals[0] else MISSING
+        text = reply.texts[0]
+        marked = answers.task.answer_format == "json" or "answer:" in text.casefold()
+        shows = marked and reply.whole and reply.finals[0] is not None and rationale(answers.task, text)
+        value = answers.task.parse(text)[field.name] if shows else MISSING
         if value != MISSING:
             found.add(name, orjson.dumps(value).decode(), reply.sure)
     return choose(answers, {field.name: found}, chooser, shards)
