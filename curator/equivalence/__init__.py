@@ -98,7 +98,10 @@ class _Classes:
         return replace(quantity, value=value, percent=False)
 
     def _number(self, quantity: Quantity) -> str:
-        form = next((form for other, form in self.numbers if _same_amount(quantity, other)), shown(quantity.value))
+        found = next((form for other, form in self.numbers if _same_amount(quantity, other)), None)
+        plain = shown(quantity.value)
+        # 5 cm beside 5 m is another answer with the same number.
+        form = found or (f"{plain} {quantity.unit}" if any(form == plain for _, form in self.numbers) else plain)
         self.numbers.append((quantity, form))
         return form
 

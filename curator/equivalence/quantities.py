@@ -55,9 +55,9 @@ _QUANTITY = re.compile(
 _OPTION = re.compile(r"(?:option|choice)?\s*[(\[]?([a-z])(?:[)\].:]+(?:\s+\S.*)?)?", re.IGNORECASE)
 _UNIT = re.compile(r"[^\W\d_][\w\s./²³°'()-]*|[¢$€£°]?", re.IGNORECASE)
 _LATEX: Final = (
-    (re.compile(r"\\(?:boxed|text|textbf|mathrm|mbox)\s*\{([^{}]*)\}"), r" \1"),
     (re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}"), r" \1/\2"),
     (re.compile(r"\\[dt]?frac\s*(\d)\s*(\d)"), r" \1/\2"),
+    (re.compile(r"\\(?:boxed|text|textbf|mathrm|mbox)\s*\{([^{}]*)\}"), r" \1"),
     (re.compile(r"\\[,;! ]|\\(?:left|right)(?![a-z])|\\[()\[\]]"), " "),
     (re.compile(r"\\([%$])"), r"\1"),
 )
@@ -118,7 +118,7 @@ def tidy(text: str) -> str:
     plain = " ".join(unicodedata.normalize("NFKC", apart).replace("⁄", "/").split())
     for pattern, into in _LATEX:
         plain = pattern.sub(into, plain)
-    plain = plain.replace("**", "" if plain.count("**") % 2 == 0 else "**").strip(" `\"'“”.,;:!\t")
+    plain = re.sub(r"(?<!\w)\*\*|\*\*(?!\w)", "", plain).lstrip(" `\"'“").rstrip(" `\"'”.,;:!")
     # Dollar signs around a formula are LaTeX's; a single one is money.
     if plain.count("$") > 1 and plain.startswith("$") and plain.endswith("$"):
         plain = plain[1:-1]

@@ -33,7 +33,13 @@ LONGEST: Final = 300
 
 _MATHS = re.compile(r"[\\^_{}<>=+*/()\[\],|]|\bsqrt\b|\bpi\b|\d[a-z]\b")
 _WORD = re.compile(r"(?<![\\a-z])[a-z]{4,}", re.IGNORECASE)
+_FUNCTION = re.compile(r"\b(?:sqrt|sinh|cosh|tanh)\b")
 _TOWER = re.compile(r"(?:\^|\*\*)[^+*/,]*(?:\^|\*\*)|(?:\^|\*\*)\s*[{(]?\s*-?\d{4,}|\d{4,}\s*!")
+_WRITTEN: Final = (
+    (re.compile(r"\*\*"), "^"),
+    (re.compile(r"(?<!\\)\bsqrt\s*\(([^()]*)\)"), r"\\sqrt{\1}"),
+    (re.compile(r"(?<!\\)\b(sqrt|pi)\b"), r"\\\1"),
+)
 _HELPER: Final = """
 import sys, logging
 from functools import lru_cache
@@ -63,7 +69,7 @@ for line in sys.stdin.buffer:
 
 def is_expression(text: str) -> bool:
     """Whether a text is mathematics rather than words: it has an operator, and no word that is none of LaTeX's."""
-    return bool(_MATHS.search(text)) and not _WORD.search(text)
+    return bool(_MATHS.search(text)) and not _WORD.search(_FUNCTION.sub("", text))
 
 
 @lru_cache(maxsize=65_536)
@@ -77,7 +83,14 @@ def same_expression(left: str, right: str) -> bool:
         return True
     if max(len(left), len(right)) > LONGEST or _TOWER.search(left) or _TOWER.search(right):
         return False
-    return _HELPER_PROCESS.ask(left, right)
+    return _HELPER_PROCESS.ask(_latex(left), _latex(right))
+
+
+def _latex(text: str) -> str:
+    """What people and code write, as LaTeX: `sqrt(2)`, `pi`, `x**2`."""
+    for pattern, into in _WRITTEN:
+        text = pattern.sub(into, text)
+    return text
 
 
 class _Process:
