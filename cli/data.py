@@ -115,7 +115,9 @@ def _show_status(out: Output, found: StoreStatus) -> None:
     if found.labels:
         out.rows(("task", "labels"), ({"task": k, "labels": n} for k, n in found.labels.items()), title="Labels")
     if found.datasets:
-        out.rows(("version", "rows", "task", "created_at"), map(describe_version, found.datasets), title="Datasets")
+        out.rows(
+            ("version", "kind", "rows", "task", "created_at"), map(describe_version, found.datasets), title="Datasets"
+        )
     if found.runs:
         shown = ("id", "command", "status", "started_at", "error")
         out.rows(shown, ({**plain(run), "error": clip(run.error or "", 60)} for run in found.runs[:5]), title="Runs")
@@ -183,4 +185,4 @@ def find_version(store: Store, name: str) -> DatasetVersion:
 
 def describe_version(version: DatasetVersion) -> dict[str, object]:
     """A version as one row of a table."""
-    return {"version": version.version, "rows": version.rows, "task": version.task_id, "created_at": version.created_at}
+    return {**plain(version), "task": version.task_id}

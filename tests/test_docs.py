@@ -44,6 +44,7 @@ NOT_RUN = {
     "engines.md": 1,
     "gateway.md": 2,
     "methods.md": 1,
+    "reasoning.md": 1,
     "training.md": 1,
 }
 """Page -> how many of its blocks are not run. Raise a number only with a reason in the page."""

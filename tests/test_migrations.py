@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pyarrow as pa
 import pytest
 
 from curator import migrations
@@ -7,12 +8,12 @@ from curator import store as store_package
 from curator.database import Database
 from curator.errors import StoreVersionError
 from curator.migrations import MIGRATIONS, Migration, migrate, schema_version
-from curator.store import Store
+from curator.store import DATASET_INPUT, Store
 from curator.types import Document
 
 DESIGNED = {
     "documents", "completions", "annotations", "labels", "verdicts", "runs", "datasets", "dataset_rows", "models",
-    "policies", "audits", "traffic", "audit_draws",
+    "policies", "audits", "traffic", "audit_draws", "preference_rows",
 }  # fmt: skip
 
 
@@ -73,3 +74,21 @@ def test_a_newer_store_is_refused_and_left_alone(tmp_path):
 
 def test_names_of_steps_are_unique():
     assert len({step.name for step in MIGRATIONS}) == len(MIGRATIONS)
+
+
+def test_versions_of_a_store_without_preferences_hold_labels_and_keep_their_hash(tmp_path, monkeypatch):
+    path, hashed = tmp_path / "x.duckdb", "0478e2847dded36cf1beb98fdd9a0aee"
+    with monkeypatch.context() as older:
+        older.setattr(migrations, "MIGRATIONS", MIGRATIONS[:4])
+        with Database(path, 5).writing() as connection:
+            migrate(connection, path)
+            policy = '{"quota":1}'
+            row = [1, "task", hashed, 2, policy, "{}", "r"]
+            connection.execute("INSERT INTO datasets VALUES (?, ?, ?, ?, ?, ?, ?, now()::TIMESTAMP)", row)
+    store = Store(path)
+    (made,) = store.datasets()
+    assert (made.kind, made.hash) == ("labels", hashed)
+    store.add_documents([[Document(name, f"text of {name}") for name in "ab"]], source="s", run_id="r")
+    row = {"output": '{"topic":"a"}', "confidence": 0.75, "weight": 1.0, "fields": "{}"}
+    table = pa.Table.from_pylist([{"document_id": name, **row} for name in "ab"], DATASET_INPUT)
+    assert store.create_dataset("task", {"quota": 1}, [table], {}, "r") == made

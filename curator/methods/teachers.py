@@ -52,7 +52,7 @@ def trained_on(store: Store, version: int) -> frozenset[str]:
 
     Raises: InputError if there is no such version.
     """
-    return frozenset(name for table in store.dataset_rows(version) for name in table["document_id"].to_pylist())
+    return store.version_documents(version)
 
 
 def teacher(

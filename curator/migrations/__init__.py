@@ -11,7 +11,13 @@ from dataclasses import dataclass
 import duckdb
 
 from curator.errors import StoreVersionError
-from curator.migrations import m0001_initial, m0002_trained_models, m0003_traffic, m0004_cascades
+from curator.migrations import (
+    m0001_initial,
+    m0002_trained_models,
+    m0003_traffic,
+    m0004_cascades,
+    m0005_preferences,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +33,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(m0002_trained_models.NAME, m0002_trained_models.SQL),
     Migration(m0003_traffic.NAME, m0003_traffic.SQL),
     Migration(m0004_cascades.NAME, m0004_cascades.SQL),
+    Migration(m0005_preferences.NAME, m0005_preferences.SQL),
 )
 
 

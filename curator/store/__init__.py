@@ -19,6 +19,7 @@ from curator.store.base import scratch_folder
 from curator.store.documents import DUPLICATE, DocumentPart
 from curator.store.draws import DrawnDocument, DrawPart
 from curator.store.labels import LABELS, LabelPart
+from curator.store.layouts import DATASET_COLUMNS, DATASET_INPUT, PREFERENCE_INPUT
 from curator.store.models import ModelPart
 from curator.store.people import PeoplePart
 from curator.store.records import (
@@ -35,10 +36,11 @@ from curator.store.records import (
     ServedQuestion,
     StoreStatus,
     TaskInfo,
+    VersionKind,
 )
 from curator.store.runs import Run
 from curator.store.served import TrafficPart
-from curator.store.versions import DATASET_COLUMNS, DATASET_INPUT, DatasetPart
+from curator.store.versions import DatasetPart, of_kind
 from curator.types import Reject
 
 __all__ = [
@@ -46,6 +48,7 @@ __all__ = [
     "DATASET_INPUT",
     "DUPLICATE",
     "LABELS",
+    "PREFERENCE_INPUT",
     "AnnotationRecord",
     "Audit",
     "Change",
@@ -65,6 +68,8 @@ __all__ = [
     "Store",
     "StoreStatus",
     "TaskInfo",
+    "VersionKind",
+    "of_kind",
 ]
 
 

@@ -52,7 +52,11 @@ _LIFE: dict[str, str] = {
     ),
     "datasets": (
         "SELECT r.version, v.task_id, r.position, r.output::JSON AS output, r.confidence, r.weight FROM dataset_rows r"
-        " JOIN datasets v USING (version) WHERE r.document_id = ? ORDER BY r.version"
+        " JOIN datasets v USING (version) WHERE r.document_id = ? ORDER BY r.version, r.position"
+    ),
+    "preferences": (
+        "SELECT r.version, v.task_id, r.position, r.chosen, r.rejected, r.confidence, r.details::JSON AS details"
+        " FROM preference_rows r JOIN datasets v USING (version) WHERE r.document_id = ? ORDER BY r.version, r.position"
     ),
 }
 
@@ -110,7 +114,7 @@ class PeoplePart(RunPart):
     def why(self, document_id: str) -> JsonObject:
         """All that is known about one document, across the tables, as JSON: `document` (None for an id
         that was only ever rejected), `rejects`, `verdicts`, `annotations`, `labels`, `audits`, `traffic`,
-        `datasets`.
+        `datasets`, `preferences`.
 
         Raises: InputError if nothing is known, naming ids that are close.
         """

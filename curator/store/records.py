@@ -7,8 +7,12 @@ from typing import Literal
 
 from curator.types import Json, JsonObject
 
-ModelKind = Literal["sft", "head", "classifier"]
-"""A fine-tuned language model, a head on frozen features, or a fine-tuned classifier."""
+ModelKind = Literal["sft", "head", "classifier", "dpo", "orpo"]
+"""A fine-tuned language model, a head on frozen features, a fine-tuned classifier, or a language model trained on
+preferences."""
+
+VersionKind = Literal["labels", "preferences"]
+"""What a version's rows are: documents with their labels, or pairs of a better and a worse answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,7 @@ class Audit:
 
 @dataclass(frozen=True, slots=True)
 class DatasetVersion:
-    """An immutable training set. `hash` covers its rows in order, the task and the policy."""
+    """An immutable training set. `hash` covers its rows in order, the task and the policy (or settings)."""
 
     version: int
     task_id: str
@@ -48,12 +52,13 @@ class DatasetVersion:
     report: JsonObject
     run_id: str
     created_at: str
+    kind: VersionKind = "labels"
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
     """A document that two versions label differently, or whose text changed. `old` and `new` hold
-    `output`, `confidence` and `text_changed`."""
+    `output`, `confidence` and `text_changed`; the output of a preference is its prompt, chosen and rejected."""
 
     document_id: str
     old: JsonObject

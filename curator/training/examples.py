@@ -20,7 +20,7 @@ from curator.engines.prompt import Prompt, Prompter
 from curator.engines.readout import walk
 from curator.errors import InputError
 from curator.export import written
-from curator.store import DatasetVersion, Store
+from curator.store import DatasetVersion, Store, of_kind
 from curator.task import Output, Task
 from curator.types import JsonObject
 
@@ -39,11 +39,11 @@ class TrainingSet(Generic[Output]):
     def found(self) -> DatasetVersion:
         """The version. Raises: InputError if there is none, or it was made with another task."""
         if self.version is None:
-            mine = [item for item in self.store.datasets() if item.task_id == self.task.id]
+            mine = [item for item in self.store.datasets() if (item.task_id, item.kind) == (self.task.id, "labels")]
             if not mine:
                 raise InputError("there is no dataset version of this task", hint="goldless curate makes one")
             return mine[-1]
-        version = self.store.dataset(self.version)
+        version = of_kind(self.store.dataset(self.version), "labels")
         if version.task_id != self.task.id:
             raise InputError(
                 f"version {version.version} was made with task {version.task_id}, this is task {self.task.id}",

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from curator.engines.base import EngineIdentity
 from curator.records import AnnotationRecord, CompletionRecord
-from curator.store import DATASET_INPUT, LABELS
+from curator.store import DATASET_INPUT, LABELS, PREFERENCE_INPUT
 from curator.types import Completion, Decision, Decisions, Document, Sample, Usage
 
 ENGINE = EngineIdentity("http", "tiny", "http://127.0.0.1:1/v1")
@@ -58,6 +58,11 @@ def labels_table(*ids: str, field: str = "topic", value: str | None = '"a"') -> 
 def dataset_table(*ids: str, output: str = '{"topic":"a"}', confidence: float = 0.75) -> pa.Table:
     row = {"output": output, "confidence": confidence, "weight": 1.0, "fields": "{}"}
     return pa.Table.from_pylist([{"document_id": name, **row} for name in ids], DATASET_INPUT)
+
+
+def preference_table(*ids: str, chosen: str = "two", rejected: str = "three") -> pa.Table:
+    row = {"prompt": "[]", "chosen": chosen, "rejected": rejected, "confidence": 0.75, "details": '{"sample":1}'}
+    return pa.Table.from_pylist([{"document_id": name, **row} for name in ids], PREFERENCE_INPUT)
 
 
 def rows_of(tables: object) -> list[dict[str, object]]:

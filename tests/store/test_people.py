@@ -12,6 +12,7 @@ from store_builders import (
     key_of,
     labels_table,
     link,
+    preference_table,
     routed,
 )
 
@@ -90,6 +91,15 @@ def test_why_tells_the_whole_life_of_a_document(filled):
     assert (life["audits"][0]["value"], life["audits"][0]["auditor"]) == ("b", "eva")
     assert (life["datasets"][0]["version"], life["datasets"][0]["position"]) == (1, 1)
     assert orjson.loads(orjson.dumps(life)) == life
+
+
+def test_why_tells_the_pairs_that_a_document_is_in(filled):
+    filled.create_preferences("task", {}, [preference_table("a", "b", "a")], {}, "run")
+    first, second = filled.why("a")["preferences"]
+    assert (first["version"], first["position"], second["position"]) == (2, 0, 2)
+    assert (first["chosen"], first["rejected"], first["details"]) == ("two", "three", {"sample": 1})
+    assert filled.why("c")["preferences"] == []
+    assert [version.kind for version in filled.status().datasets] == ["labels", "preferences"]
 
 
 def test_why_tells_of_rejections_and_failures(filled):

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from store_builders import corpus, dataset_table, rows_of
+from store_builders import corpus, dataset_table, preference_table, rows_of
 
 from curator.errors import InputError, StoreError
 from curator.store import DATASET_COLUMNS, Change
@@ -127,3 +127,48 @@ def test_the_counts_of_a_diff_are_complete_where_its_lists_are_cut(filled):
     assert filled.diff(1, 2, limit=None).added == ("b", "c", "d")
     same = filled.diff(1, 1)
     assert (same.added_count, same.removed_count, same.changed_count, same.unchanged) == (0, 0, 0, 1)
+
+
+def prefer(store, *tables):
+    return store.create_preferences("task", {}, tables, {}, "run")
+
+
+def test_both_kinds_share_the_numbers_and_neither_is_read_as_the_other(filled):
+    create(filled, dataset_table("a"))
+    prefer(filled, preference_table("b", "c", "b"))
+    create(filled, dataset_table("c"))
+    assert [(made.version, made.kind, made.rows) for made in filled.datasets()] == [
+        (1, "labels", 1),
+        (2, "preferences", 3),
+        (3, "labels", 1),
+    ]
+    assert [row["document_id"] for row in rows_of(filled.preference_rows(2))] == ["b", "c", "b"]
+    assert filled.version_documents(2) == {"b", "c"}
+    assert filled.version_documents(3) == {"c"}
+    with pytest.raises(InputError, match="version 2 holds preference pairs, not labelled rows"):
+        list(filled.dataset_rows(2))
+    with pytest.raises(InputError, match="version 1 holds labelled rows, not preference pairs"):
+        list(filled.preference_rows(1))
+    with pytest.raises(InputError, match="version 2 holds preference pairs"):
+        filled.diff(1, 2)
+
+
+def test_a_diff_of_preferences_tells_what_is_preferred(filled):
+    prefer(filled, preference_table("a", "b", "c"))
+    prefer(filled, preference_table("d", "a"), preference_table("b", chosen="two", rejected="four"))
+    found = filled.diff(1, 2)
+    assert (found.added, found.removed, found.unchanged) == (("d",), ("c",), 1)
+    (change,) = found.changed
+    assert change.old["output"] == {"prompt": [], "chosen": "two", "rejected": "three"}
+    assert change.new["output"] == {"prompt": [], "chosen": "two", "rejected": "four"}
+
+
+def test_the_rows_of_a_document_that_has_several_are_compared_in_their_order(filled):
+    create(filled, dataset_table("a", "a"), dataset_table("b", "b"))
+    create(filled, dataset_table("a", "a"), dataset_table("b"), dataset_table("b", output='{"topic":"z"}'))
+    create(filled, dataset_table("a", "b"))
+    same = filled.diff(1, 1)
+    assert (same.added_count, same.removed_count, same.changed_count, same.unchanged) == (0, 0, 0, 4)
+    found = filled.diff(1, 2)
+    assert (found.changed_count, found.unchanged) == (1, 3)
+    assert filled.diff(1, 3).removed == ("a", "b")
