@@ -31,7 +31,7 @@ HARD, LEAVES = 0.3, 0.03
 STEPS: Final = (8, 16, 32, 64, 128)
 """Requests at once, while saturation is looked for."""
 
-PATIENCE: Final = 40.0
+PATIENCE: Final = 60.0
 """Seconds after which a request without an end is lost; the gateway's own limit is far below."""
 
 DOCUMENTED: Final = {"rate_limit_exceeded": 429, "upstream_failed": 503, "overloaded": 503, "timeout": 504}

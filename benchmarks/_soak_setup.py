@@ -33,10 +33,10 @@ ledger = "ledger"
 small = ["{small}"]
 strong = ["{strong}"]
 [serve.limits]
-seconds = 15.0
+seconds = 20.0
 drain_seconds = 20.0
 [serve.resilience]
-timeout = 2.0
+timeout = 5.0
 hedge = 0.05
 [serve.live]
 share = 0.05

@@ -47,11 +47,14 @@ def task_of(settings: Settings, folder: Path) -> Task[BaseModel]:
     if given is None:
         raise ConfigError("the settings have no [task]", hint="`goldless init` writes a file that has one")
     output = load_model(given.model, folder) if given.model else inline_model(given)
+    greedy = given.answer_format == "free"
+    samples = 1 if greedy and "samples" not in given.model_fields_set else given.samples
+    temperature = 0.0 if greedy and "temperature" not in given.model_fields_set else given.temperature
     task = Task(
         output,
         given.instruction,
-        samples=given.samples,
-        sampling=Sampling(temperature=given.temperature, max_tokens=given.max_tokens),
+        samples=samples,
+        sampling=Sampling(temperature=temperature, max_tokens=given.max_tokens),
         answer_format=given.answer_format,
     )
     return _with_views(task, settings)

@@ -16,8 +16,9 @@ from curator.types import Document, JsonObject, Usage
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from cli.settings import EngineSettings
+    from cli.settings import BudgetSettings, EngineSettings
     from curator.engines.base import Engine
+    from curator.engines.wrappers import Account
     from curator.methods.agreement import Setup
     from curator.methods.contrast import Contrast
     from curator.methods.forecast import Step
@@ -67,18 +68,11 @@ class Job:
         Raises: ConfigError, MissingExtraError, WeightsError
         """
         from cli.build import connected
-        from curator.engines.wrappers import Account, Budget
         from curator.methods.agreement import Agreement, Setup
         from curator.methods.demonstrations import Chooser
-        from curator.types import Price
 
         settings, given = self.session.settings, self.session.settings.progressive
-        budget, tables = settings.budget, [self.weak, self.strong]
-        if budget.money is not None and any(one.price_input is None for one in tables):
-            raise ConfigError("budget.money needs prices", hint="set price_input and price_output of both engines")
-        # Each engine has its own price; this one stands for none.
-        cap = Budget(budget.calls, budget.tokens, budget.money, Price(0.0, 0.0))
-        account = Account(cap) if budget.model_fields_set else None
+        account = shared_account(settings.budget, [self.weak, self.strong])
 
         def open_(table: EngineSettings) -> Engine:
             return connected(table, account, settings.cascade.tiers)
@@ -131,6 +125,18 @@ class Job:
                 if kind == (step.samples > 1) and engine == str(step.engine) and turn.get("sent"):
                     return step.calls * float(str(turn["seconds"])) / float(str(turn["sent"]))
         return None
+
+
+def shared_account(budget: BudgetSettings, tables: Sequence[EngineSettings]) -> Account | None:
+    """What several engines draw on together; None where nothing is capped. Raises: ConfigError without a price."""
+    from curator.engines.wrappers import Account, Budget
+    from curator.types import Price
+
+    if budget.money is not None and any(one.price_input is None for one in tables):
+        raise ConfigError("budget.money needs prices", hint="set price_input and price_output of both engines")
+    # Each engine has its own price; this one stands for none.
+    cap = Budget(budget.calls, budget.tokens, budget.money, Price(0.0, 0.0))
+    return Account(cap) if budget.model_fields_set else None
 
 
 def _turns(report: JsonObject) -> Iterator[tuple[bool, str, JsonObject]]:

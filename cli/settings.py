@@ -21,6 +21,7 @@ from pydantic import (
 from cascade.gateway.settings import ServeSettings
 from cli.cascade_settings import CascadeSettings
 from cli.progressive_settings import ProgressiveSettings
+from cli.refine_settings import RefineSettings
 from cli.tables import EngineSettings as EngineSettings
 from cli.tables import Table as Table
 from curator.types import JsonObject, TurnOrder
@@ -75,7 +76,8 @@ class FieldSettings(Table):
 
 class TaskSettings(Table):
     """What to label: a pydantic model of your own ('module:Class', beside the settings), or fields
-    written down here."""
+    written down here. `answer_format = "free"` keeps whole replies in one field of the kind reasoning: one greedy
+    sample each, unless `temperature` says otherwise."""
 
     model: str | None = None
     instruction: str = ""
@@ -83,7 +85,7 @@ class TaskSettings(Table):
     samples: PositiveInt = 5
     temperature: NonNegativeFloat = 0.7
     max_tokens: PositiveInt = 256
-    answer_format: Literal["json", "text"] = "json"
+    answer_format: Literal["json", "text", "free"] = "json"
 
     @model_validator(mode="after")
     def _one_of(self) -> Self:
@@ -244,5 +246,6 @@ class Settings(Table):
     select: SelectSettings = SelectSettings()
     budget: BudgetSettings = BudgetSettings()
     progressive: ProgressiveSettings = ProgressiveSettings()
+    refine: RefineSettings = RefineSettings()
     cascade: CascadeSettings = CascadeSettings()
     serve: ServeSettings = ServeSettings()

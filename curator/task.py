@@ -69,11 +69,9 @@ _READERS = {"json": parse_json, "text": parse_answer, "free": parse_reply}
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One way to put the questions: a wording, and the order in which options are shown.
-
-    `order` 0 is the order given, -1 its reverse, any other number a seeded shuffle. Options of a
-    score are only ever reversed: a shuffled scale is no scale.
-    """
+    """One way to put the questions: a wording, and the order in which options are shown. `order` 0 is the order given,
+    -1 its reverse, any other number a seeded shuffle. Options of a score are only ever reversed: a shuffled scale is no
+    scale."""
 
     template: Template = DEFAULT_TEMPLATE
     order: int = 0
@@ -94,8 +92,8 @@ class Task(Generic[Output]):
 
     `views` are asked one by one and averaged. A task with a reasoning field is sampled as a whole,
     since reasoning that does not lead to the answer explains nothing; otherwise its closed fields
-    are decided and its open fields sampled, `samples` times each. `answer_format` says how a generated text is read:
-    as a JSON object, as a text that ends with `Answer: ...`, or (`free`) as the one field that keeps it as it is.
+    are decided and its open fields sampled, `samples` times each. A generated text is read by `answer_format`: as a
+    JSON object, as one that ends with `Answer: ...`, or (`free`) it is the one field's value as it is.
 
     Raises: TaskError on construction, if a field cannot be asked.
     """
@@ -193,8 +191,8 @@ class Task(Generic[Output]):
         """The sampled fields as one prompt, after worked examples that are asked in the same words."""
         schema = self.json_schema if self.answer_format == "json" else None
         wanted = self._json_wish if schema else "Reason step by step. End with a line of the form: Answer: <answer>"
-        free = _FREE if self.instruction else "{state}"
-        prompt = partial(fill, free if self.free else _PROMPT, instruction=self.instruction, answer_format=wanted)
+        pattern = _PROMPT if not self.free else _FREE if self.instruction else "{state}"
+        prompt = partial(fill, pattern, instruction=self.instruction, answer_format=wanted)
         turns = [(Message("user", prompt(state=one.state)), Message("assistant", one.reply)) for one in examples]
         messages = (*chain.from_iterable(turns), Message("user", prompt(state=document.text)))
         return GenerateRequest(messages, self.sampling, schema, self.samples)

@@ -12,8 +12,8 @@ from pydantic import BaseModel
 from curator.engines.base import render_messages
 from curator.errors import TaskError
 from curator.parsing import MISSING
-from curator.task import Task, View, classify, solve
-from curator.types import Demonstration, Document, Template
+from curator.task import Task, View, classify, respond, solve
+from curator.types import Demonstration, Document, Sampling, Template
 
 
 class Review(BaseModel):
@@ -128,6 +128,8 @@ def test_classify_with_descriptions():
             lambda: Task(type("T", (BaseModel,), {"__annotations__": {"a": int, "b": int}}), "", answer_format="text"),
             "one answer",
         ),
+        (lambda: Task(Review, "", samples=1, answer_format="free"), "keeps one reply"),
+        (lambda: replace(respond(), samples=2), "keeps one reply"),
     ],
 )
 def test_a_task_that_cannot_be_asked(make, message):
@@ -141,3 +143,15 @@ def test_options_keep_their_order_whatever_was_made_before():
     assert one.questions[0].labels == ("first", "second")
     assert other.questions[0].labels == ("second", "first")
     assert one.id != other.id
+
+
+def test_a_whole_reply_is_asked_for_and_kept_as_it_is():
+    task, document = respond("Reply.", max_tokens=9), Document("d", "Hello {there}")
+    request = task.generate_request(document)
+    assert [message.content for message in request.messages] == ["Reply.\n\nHello {there}"]
+    assert (request.n, request.schema, request.sampling) == (1, None, Sampling(0.0, max_tokens=9))
+    assert respond().generate_request(document).messages[0].content == "Hello {there}"
+    text = "Dear you,\nAnswer: no.\n{}"
+    assert task.parse(f" {text}\n") == {"response": text}
+    assert task.parse(" \n") == {"response": MISSING}
+    assert (task.closed, task.voted, len(task.sampled)) == ((), (), 1)

@@ -117,7 +117,8 @@ def under_concepts(task: Task[Output], pairs: Pairs, found: Mapping[str, str]) -
     asked."""
 
     def make(document: Document) -> GenerateRequest | None:
-        concept = found.get(next(iter(pairs.batch(document.id)), ""))
+        batch = pairs.batch(document.id)
+        concept = found.get(batch[0]) if batch else None
         if concept is None:
             return None
         request = task.generate_request(document)

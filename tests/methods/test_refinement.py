@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from curator.annotate import Progress
+from curator.datasets import read_rows
+from curator.engines import connect
 from curator.engines.base import EngineIdentity
 from curator.engines.scripted import ScriptedEngine
 from curator.errors import ConfigError, InputError, InvalidOutputError, TaskError
@@ -219,3 +221,28 @@ async def test_limits_and_wrong_settings(store: Store) -> None:
 async def test_a_weak_model_that_says_nothing_is_told(store: Store) -> None:
     with pytest.raises(InputError, match=r"the weak arm .* \(empty: 12\)"):
         await refined(store, weak=engine("weak", lambda request: ""))
+
+
+@pytest.mark.engine
+async def test_a_real_model_refines_answers_that_stand_beside_the_texts(tmp_path: Path, smol: Path) -> None:
+    texts = ["Is water wet?", "Is fire hot?", "Is ice cold?", "Is snow white?"]
+    store = Store(tmp_path / "store.duckdb")
+    documents = [Document(f"d{i}", text, {"reply": "Arr, yes!"}) for i, text in enumerate(texts)]
+    with store.run("test", {}) as run:
+        store.add_documents([documents], source="test", run_id=run.id)
+    model = connect(f"transformers:{smol}")
+    task = respond("Answer in a few words.", max_tokens=12)
+    found = await refine(task, store, Refining(model, column="reply", batch=4), plan=PLAN)
+    await model.aclose()
+    arms = found.report["arms"]
+    # Twelve tokens are few: what is cut off is no row.
+    for name in ("base", "icl", "infer", "improve"):
+        assert arms[name]["rows"] + sum(arms[name]["missing"].values()) == 4
+        assert arms[name]["annotation"]["sent"] == 4
+    # Four examples that all say the same are hard not to follow.
+    assert sum("yes" in text.casefold() for text in texts_of(found, "icl").values()) >= 2
+
+
+def texts_of(found: Refined[Response], arm: str) -> dict[str, str]:
+    rows = read_rows(found.store, found.task, found.versions[arm].version)
+    return {row.document.id: row.output.response for row in rows}
