@@ -114,9 +114,9 @@ class Task(Generic[Output]):
             raise TaskError(f"samples is {self.samples}; it must be 1 or more")
         if self.answer_format == "text" and len(self.voted) != 1:
             raise TaskError("answer_format='text' reads one answer", hint="use 'json' for several fields")
-        if self.free and not (len(self.fields) == 1 and self.reasoned):
+        if self.free and not (len(self.fields) == 1 == self.samples and self.reasoned):
             raise TaskError(
-                "answer_format='free' keeps the reply in one field marked Reasoning()", hint="see respond()"
+                "answer_format='free' keeps one reply in one field marked Reasoning()", hint="see respond()"
             )
         for view in self.views:
             if "{state}" not in view.template.state:
