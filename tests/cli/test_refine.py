@@ -111,7 +111,7 @@ def test_the_report_compares_the_arms_and_they_are_exported(sums: Project, tmp_p
     rows = [orjson.loads(line) for line in out.read_bytes().splitlines()]
     assert rows[1]["prompt"] == [{"role": "user", "content": "Add the numbers.\n\n1 and 2"}]
     assert rows[1]["completion"] == [{"role": "assistant", "content": "Arr, 3."}]
-    for command in (("show", "dataset", "--version", "3"), ("status",), ("why", "d1"), ("diff", "1", "3")):
+    for command in (("show", "dataset", "3"), ("status",), ("why", "d1"), ("diff", "1", "3")):
         sums.ok(*command)
 
 
