@@ -20,6 +20,7 @@ from pydantic import (
 
 from cascade.gateway.settings import ServeSettings
 from cli.cascade_settings import CascadeSettings
+from cli.progressive_settings import ProgressiveSettings
 from cli.tables import EngineSettings as EngineSettings
 from cli.tables import Table as Table
 from curator.types import JsonObject, TurnOrder
@@ -242,5 +243,6 @@ class Settings(Table):
     denoise: DenoiseSettings | None = None
     select: SelectSettings = SelectSettings()
     budget: BudgetSettings = BudgetSettings()
+    progressive: ProgressiveSettings = ProgressiveSettings()
     cascade: CascadeSettings = CascadeSettings()
     serve: ServeSettings = ServeSettings()
