@@ -24,6 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "curator.fields",
         "curator.parsing",
         "curator.task",
+        "curator.equivalence",
         "curator.sources",
         "curator.filters",
         "curator.dedup",
@@ -57,6 +58,8 @@ HEAVY = (
     "sklearn",
     "pandas",
     "matplotlib",
+    "sympy",
+    "math_verify",
 )
 LAZY = ("duckdb", "pyarrow", "aiohttp", "numpy")
 FOREIGN_TELEMETRY = {"curator.telemetry", "cli.logs"}

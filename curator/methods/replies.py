@@ -107,14 +107,16 @@ def demonstrations(
     answers: Answers[Output], said: Mapping[str, Reply], chooser: Chooser, shards: int
 ) -> tuple[tuple[Solved, ...], ...]:
     """Worked examples for each shard of the corpus, from the other shards: whole texts of the documents in `said`
-    that reason and say where their answer is, drawn from those that the model was surest of."""
+    that reason and say where their answer is, drawn from those that the model was surest of; a text that only boxes
+    its answer is shown where there are too few that end as the task asks."""
     (field,) = answers.task.voted
     found: Guesses[str] = Guesses()
     for name, reply in said.items():
         text = reply.texts[0]
         marked = answers.task.answer_format == "json" or "answer:" in text.casefold()
-        shows = marked and reply.whole and reply.finals[0] is not None and rationale(answers.task, text)
+        shows = (marked or "\\boxed" in text) and reply.whole and reply.finals[0] and rationale(answers.task, text)
         value = answers.task.parse(text)[field.name] if shows else MISSING
         if value != MISSING:
-            found.add(name, orjson.dumps(value).decode(), reply.sure)
+            # What ends as the task asks comes first: examples teach how to end, too.
+            found.add(name, orjson.dumps(value).decode(), reply.sure + marked)
     return choose(answers, {field.name: found}, chooser, shards)
