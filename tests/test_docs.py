@@ -44,6 +44,7 @@ NOT_RUN = {
     "engines.md": 1,
     "gateway.md": 2,
     "methods.md": 1,
+    "preferences.md": 1,
     "reasoning.md": 1,
     "training.md": 1,
 }
