@@ -197,13 +197,13 @@ def test_checkpoints_of_another_training_damaged_ones_and_deleted_ones_are_named
 
 
 def test_a_full_disk_at_the_end_costs_nothing(data, tiny_model, tmp_path, tuned, monkeypatch):
-    from curator.training import sft
+    from curator.training import subject
 
     def full(*given: object) -> str:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(sft, "card", full)
+        patch.setattr(subject, "card", full)
         with pytest.raises(WeightsError, match="No space left on device"):
             fine_tune(data, str(tiny_model), tmp_path / "t", FAST)
     assert fine_tune(data, str(tiny_model), tmp_path / "t", FAST).report["resumed_at_step"] == 12
