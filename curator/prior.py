@@ -192,7 +192,7 @@ class _Mixture:
         rows, width = self.points.shape
         spread = np.cov(self.points.T, bias=True).reshape(width, width)
         single = -0.5 * rows * (float(np.linalg.slogdet(spread)[1]) + width)
-        return 2 * (self.likelihood - single) - (len(self.prior) - 1) * (width + 1) * float(np.log(rows))
+        return float(2 * (self.likelihood - single) - (len(self.prior) - 1) * (width + 1) * np.log(rows))
 
     def valley(self) -> float:
         """Highest ratio, over pairs of clusters, of the density between them to the lower peak."""
