@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import random
@@ -57,7 +58,7 @@ class World:
     """The store of `benchmarks.progressive`, the store that arms train from, and the folder of all that is made."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        task: Numbers = solve(int, INSTRUCTION)
+        task: Numbers = solve(int, options.instruction)
         self.task = replace(task, sampling=replace(task.sampling, max_tokens=options.max_tokens))
         self.options = options
         self.source = Store(options.folder / "progressive.duckdb", create=False)
@@ -190,6 +191,9 @@ async def main(options: argparse.Namespace) -> None:
     found: JsonObject = json.loads(options.json.read_text())["arms"] if options.json.exists() else {}
     for arm in options.arms:
         report = {} if arm == "base" else train(world, arm)
+        gc.collect()  # the trainer and its model; the next one is vLLM's
+        if options.train_only:
+            continue
         ids, said, right = await answered(world, arm)
         found[arm] = {
             "answered": float(said.mean()),
@@ -226,6 +230,7 @@ def _ends(ours: np.ndarray, theirs: np.ndarray, gold: np.ndarray) -> tuple[float
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
+    parser.add_argument("--train-only", action="store_true", help="train now, answer later")
     parser.add_argument("--train-rows", type=int, default=64, help="for `naive` and for `kept`")
     parser.add_argument("--pairs", type=int, default=40, help="for `dpo`")
     parser.add_argument("--questions", type=int, default=100, help="held out, of the test split")
@@ -235,7 +240,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--nll-weight", type=float, default=1.0)
     parser.add_argument("--micro-batch", type=int, default=2)
     parser.add_argument("--max-length", type=int, default=640, help="tokens of an example")
-    parser.add_argument("--max-tokens", type=int, default=480, help="as benchmarks.progressive was run with")
+    parser.add_argument("--instruction", default=INSTRUCTION, help="as benchmarks.progressive was run with")
+    parser.add_argument("--max-tokens", type=int, default=400, help="as benchmarks.progressive was run with")
     parser.add_argument("--weak", default="wheel:qwen2.5-coder-0.5b")
     parser.add_argument("--strong", default="wheel:qwen2.5-coder-1.5b")
     parser.add_argument("--engine", default="vllm", help="vllm or transformers")
