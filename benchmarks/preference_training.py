@@ -62,7 +62,7 @@ class World:
         self.task = replace(task, sampling=replace(task.sampling, max_tokens=options.max_tokens))
         self.options = options
         self.source = Store(options.folder / "progressive.duckdb", create=False)
-        self.folder: Path = options.folder / f"trained-{options.strong.rpartition(':')[2]}"
+        self.folder: Path = options.folder / f"trained-{Path(options.strong.rpartition(':')[2]).name}"
         self.folder.mkdir(parents=True, exist_ok=True)
         self.store = Store(self.folder / "training.duckdb")
 
