@@ -52,7 +52,7 @@ async def _read(request: web.Request, limits: LimitSettings) -> bytes:
     except TimeoutError:
         text = f"the body was not all there after {limits.body_seconds:g} s"
         raise Refused(Fault(408, text, "invalid_request_error", "request_timeout"), closes=True) from None
-    except (web.HTTPException, ValueError):
+    except (web.HTTPException, web.RequestPayloadError, ValueError):
         text = "the body does not have the encoding that its headers say"
         raise Refused(Fault(400, text, "invalid_request_error", "invalid_encoding"), closes=True) from None
 

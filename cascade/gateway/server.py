@@ -17,6 +17,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from cascade.gateway.app import build_app
 from cascade.gateway.gateway import Gateway
 from cascade.gateway.metrics import expose
+from cascade.gateway.protocol import Runner
 from curator.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ async def listening(gateway: Gateway) -> AsyncIterator[str]:
     Raises: ConfigError if the address cannot be listened on.
     """
     limits = gateway.settings.limits
-    runner = web.AppRunner(
+    runner = Runner(
         build_app(gateway),
         handle_signals=False,
         # A client that goes away takes its request's work with it.
@@ -95,7 +96,7 @@ def _quiet() -> logging.Logger:
 
 def _without_headers(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
-    if isinstance(error, HttpProcessingError):
+    if isinstance(error, HttpProcessingError | web.RequestPayloadError):
         log.info("a client sent what is no HTTP request")
         return False
     return True
