@@ -68,7 +68,7 @@ def serving_of(settings: Settings, serve: ServeSettings, folder: Path, scrape: C
     pool = TierPool(open_tier, uncertified=serve.uncertified, fallback=serve.fallback, cap=cap_of(serve))
     writer = _writer(serve)
     access = Access(billing, keys=keys, budgets=_budgets(serve), currency=policy.currency)
-    life = PolicyLife(serve, pool.cascade, writer)
+    life = PolicyLife(serve, pool.cascade, writer, keep=pool.keep)
     return Serving(Gateway(serve, life, pool, access, template=template(settings, folder), scrape=scrape), writer)
 
 

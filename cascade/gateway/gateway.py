@@ -106,12 +106,16 @@ class Gateway:
     async def _admitted(self, call: Call, request: Request) -> AsyncIterator[tuple[Observer, Bill]]:
         """A place for the request, who answers it, and its bill. Waiting for a place is no overhead."""
         call.observer = observer = self.life.choose(call.id)
-        with deadline(self.settings.limits.seconds):
-            began = time.perf_counter()
-            async with self.admission:
-                call.waited += time.perf_counter() - began
-                with self.access.admit(call.id, call.key, request, cap=call.control.budget) as bill:
-                    yield observer, bill
+        observer.users += 1
+        try:
+            with deadline(self.settings.limits.seconds):
+                began = time.perf_counter()
+                async with self.admission:
+                    call.waited += time.perf_counter() - began
+                    with self.access.admit(call.id, call.key, request, cap=call.control.budget) as bill:
+                        yield observer, bill
+        finally:
+            observer.users -= 1
 
     @property
     def stacks(self) -> dict[str, Upstreams]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
 from cascade.gateway.upstreams import Upstreams
 from cascade.policy import Policy, TierRecord
@@ -41,14 +41,27 @@ class TierPool:
 
     def stack(self, tier: TierRecord, currency: str) -> Upstreams:
         """A tier; it is opened if it is not yet."""
-        key = (tier.name, tier.identity, f"{tier.spec} {tier.price} {currency}")
+        key = _key(tier, currency)
         if key not in self._stacks:
             self._stacks[key] = self._open_tier(tier, currency)
         return self._stacks[key]
 
+    async def keep(self, policies: Sequence[Policy]) -> None:
+        """Close the tiers that none of these policies has."""
+        needed = {_key(tier, policy.currency) for policy in policies for tier in policy.tiers}
+        await _closed([self._stacks.pop(key) for key in list(self._stacks) if key not in needed])
+
     async def aclose(self) -> None:
         """Close all engines; one that fails to close is said."""
-        closing = [stack.engine.aclose() for stack in self._stacks.values()]
-        for failure in await asyncio.gather(*closing, return_exceptions=True):
-            if isinstance(failure, Exception):
-                log.warning("a tier was not closed in order: %s", failure)
+        await _closed(self._stacks.values())
+
+
+def _key(tier: TierRecord, currency: str) -> tuple[str, str, str]:
+    return tier.name, tier.identity, f"{tier.spec} {tier.price} {currency}"
+
+
+async def _closed(stacks: Iterable[Upstreams]) -> None:
+    closing = [stack.engine.aclose() for stack in stacks]
+    for failure in await asyncio.gather(*closing, return_exceptions=True):
+        if isinstance(failure, Exception):
+            log.warning("a tier was not closed in order: %s", failure)

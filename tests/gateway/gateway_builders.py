@@ -96,7 +96,7 @@ async def running(
         fallback=given.fallback,
         cap=cap_of(given),
     )
-    life = PolicyLife(given, pool.cascade, writer)
+    life = PolicyLife(given, pool.cascade, writer, keep=pool.keep)
     gateway = Gateway(given, life, pool, Access(billing, keys=keys), template=TEMPLATE, scrape=scrape)
     async with listening(gateway) as url:
         yield Running(url, gateway, engines, given.policy)
