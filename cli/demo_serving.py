@@ -169,8 +169,13 @@ def _gateway(serve: ServeSettings, engines: Mapping[str, Engine], like: DecideRe
 
     billing = Billing(Ledger(None if serve.ledger is None else LedgerSettings(folder=serve.ledger)))
     pool = TierPool(
-        lambda record, currency: stacked(
-            {record.name: engines[record.name]}, serve, record.name, price=record.price_in(currency), billing=billing
+        lambda record, currency, last: stacked(
+            {record.name: engines[record.name]},
+            serve,
+            record.name,
+            price=record.price_in(currency),
+            billing=billing,
+            last=last,
         )
     )
     return Gateway(serve, PolicyLife(serve, pool.cascade), pool, Access(billing), template=like.template)

@@ -120,8 +120,7 @@ class Gateway:
     @property
     def stacks(self) -> dict[str, Upstreams]:
         """The tiers of the policy that serves."""
-        policy = self.life.main.policy
-        return {tier.name: self.pool.stack(tier, policy.currency) for tier in policy.tiers}
+        return self.pool.stacks(self.life.main.policy)
 
     def control(self, call: Call, headers: Mapping[str, str], model: str) -> None:
         """Read what the request asks of the cascade. Raises: as `control_of`; NotAllowedError."""

@@ -43,7 +43,8 @@ class LimitSettings(_Table):
 
 
 class ResilienceSettings(_Table):
-    """A failed call is tried up to `attempts` times, and each ends after `timeout` seconds. A second call on another
+    """A failed call is tried up to `attempts` times (below the last tier at most twice, as the next one answers sooner
+    than a long wait ends), and each ends after `timeout` seconds. A second call on another
     replica is made for at most the share `hedge` of the requests (0: never). At most the share `escalation` of the
     requests (1: no cap), and at most `escalation_money` per minute, go to the last tier; beyond it the best lower
     answer is served, marked (`capped = "draft"`), or the request is refused (`"refuse"`)."""
