@@ -150,12 +150,18 @@ class Cascading:
         from cascade.policy import Policy, TierRecord
         from cascade.record import record
         from curator.engines.base import identity_text
+        from curator.errors import EngineError
 
         if self.policy.is_file():
             return load(self.policy)
         requests = [task.decide_request(document) for document in self.traffic]
         names = [identity_text(tier.engine.identity) for tier in tiers]
         recording = await record(tiers, requests, ids=[document.id for document in self.traffic])
+        if failed := next(((name, found) for name, found in recording.failures.items() if found), None):
+            # A certificate of what is left would be kept, and say what a full disk or memory made of it.
+            raise EngineError(
+                f"the {failed[0]} could not answer: {failed[1]}", hint="run the demo again: it goes on here"
+            )
         (question,) = task.questions
         asked = Asked(question.name, question_fingerprint(requests[0], question, names), question.labels)
         found = certify(recording.outcomes[question.name], asked, CertifySettings(alpha=ALPHA))

@@ -19,7 +19,7 @@ from cascade.gateway.tiers import TierPool
 from cascade.gateway.upstreams import Upstreams
 from cascade.observer import Observer
 from cascade.routed import Answer, Routed
-from cascade.streaming import RoutedStream
+from cascade.routed_stream import RoutedStream
 from cascade.traffic import Request
 from curator.engines.deadline import deadline
 from curator.types import Completion, DecideRequest, Decision, GenerateRequest, JsonObject, Template

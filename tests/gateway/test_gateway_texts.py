@@ -92,15 +92,19 @@ async def test_a_draft_is_held_back_and_served_whole_or_not_at_all(tmp_path: Pat
         policy(tiers, asked, {"text": [0.9]}, scorer=Scorer(signals=("sequence_probability",), weights=(1.0,)))
     )
     async with running(tmp_path, tiers, found) as server, client_of(server.url) as client:
-        said = {}
+        said, heads = {}, {}
         for word in sure:
             stream = await client.chat.completions.create(
                 model="cascade", messages=[{"role": "user", "content": word}], stream=True, max_tokens=64
             )
+            # They come before the first chunk: of what the last tier says nothing but who it is is settled then.
+            names = ("x-goldless-tier", "x-goldless-certified", "x-goldless-confidence", "x-goldless-cost")
+            heads[word] = [stream.response.headers.get(name) for name in names]
             chunks = [chunk async for chunk in stream]
             text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
             said[word] = (text, chunks[-1].goldless["tier"], chunks[-1].goldless["certified"])
     assert said == {"yes": ("a draft", "small", True), "no": ("an answer", "strong", True)}
+    assert heads == {"yes": ["small", "true", "0.9900", None], "no": ["strong", None, None, None]}
 
 
 async def test_a_stream_that_breaks_ends_as_an_error_and_never_as_an_answer(tmp_path: Path) -> None:
