@@ -32,8 +32,8 @@ MOST: Final = 40
 PROMPT: Final = "In one short sentence: what does this film review say?\n\n"
 LENGTH: Final = 24
 """Tokens that the chat may generate."""
-PATIENCE: Final = 120.0
-"""Seconds for one request: a model on a CPU may be slow."""
+PATIENCE: Final = 600.0
+"""Seconds for one request: a model on a CPU may be slow, and busy with something else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +135,19 @@ async def demonstrate(
     """Serve the policy at `path` with engines that are open already (tier -> engine, they stay open), ask the server
     about `requests` and for a chat, and stop it. Ledger and live risk go into `folder`."""
     from cascade.gateway.server import listening
-    from cascade.gateway.settings import LiveTable, ServeSettings
+    from cascade.gateway.settings import LimitSettings, LiveTable, ResilienceSettings, ServeSettings
     from cli.logs import remembered
     from cli.span_tree import tree
 
-    ledger, live = folder / "ledger", LiveTable(state=folder / "live.json")
-    gateway = _gateway(ServeSettings(port=0, policy=path, ledger=ledger, live=live), engines, requests[0])
+    serve = ServeSettings(
+        port=0,
+        policy=path,
+        ledger=folder / "ledger",
+        live=LiveTable(state=folder / "live.json"),
+        limits=LimitSettings(seconds=PATIENCE),
+        resilience=ResilienceSettings(timeout=PATIENCE),
+    )
+    gateway = _gateway(serve, engines, requests[0])
     asked = requests[:MOST]
     try:
         with remembered() as finished:

@@ -55,7 +55,8 @@ class Shape:
 
 async def chat(gateway: Gateway, request: web.Request, call: Call) -> web.StreamResponse:
     """`POST /v1/chat/completions`."""
-    found = chat_wire.parse(await read_json(request, gateway.settings.limits))
+    limits = gateway.settings.limits
+    found = chat_wire.parse(await read_json(request, limits), limits.max_tokens)
     gateway.control(call, request.headers, found.model)
     mark = stamp("chatcmpl", call, found.model)
     if found.stream:
@@ -82,7 +83,8 @@ async def completions(gateway: Gateway, request: web.Request, call: Call) -> web
 
 async def responses(gateway: Gateway, request: web.Request, call: Call) -> web.StreamResponse:
     """`POST /v1/responses`."""
-    found = responses_wire.parse(await read_json(request, gateway.settings.limits))
+    limits = gateway.settings.limits
+    found = responses_wire.parse(await read_json(request, limits), limits.max_tokens)
     gateway.control(call, request.headers, found.model)
     mark = stamp("resp", call, found.model)
     if found.stream:
