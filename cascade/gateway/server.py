@@ -7,6 +7,7 @@ import contextlib
 import errno
 import gc
 import logging
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
@@ -78,8 +79,13 @@ async def _listen(runner: web.AppRunner, host: str, port: int) -> str:
     try:
         await web.TCPSite(runner, host, port, backlog=1024).start()
     except OSError as error:
-        why = error.strerror or str(error)
-        hint = "name another with --port" if error.errno == errno.EADDRINUSE else "see serve.host and serve.port"
+        # asyncio's own text repeats the address.
+        why = os.strerror(error.errno) if error.errno else str(error)
+        hint = (
+            "name another with --port, or in serve.port"
+            if error.errno == errno.EADDRINUSE
+            else "see serve.host and serve.port"
+        )
         raise ConfigError(f"cannot listen on {host} port {port}: {why}", hint=hint) from None
     found = runner.addresses[0]
     shown = f"[{found[0]}]" if ":" in found[0] else found[0]
