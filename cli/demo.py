@@ -80,7 +80,7 @@ def demo(
     arms = {f"{name.removeprefix('wheel:')}, the labeler": answers} | taught
     exams = compare(arms | ({} if cascaded is None else cascaded.arms), unseen.gold, [*GOLD])
     _report(session.out, result, reviews.gold, exams, cascaded)
-    _next_steps(session.out, folder, result)
+    _next_steps(session.out, folder, result, served=cascaded is not None and cascaded.served is not None)
 
 
 def _task(views: int) -> Task[Classification]:
@@ -228,8 +228,9 @@ def _scores(result: Curation[Classification], gold: Mapping[str, str]) -> Scores
     return evaluate(table, np.asarray([GOLD.index(gold[name]) for name, _ in found]))
 
 
-def _next_steps(out: Output, folder: Path, result: Curation[Classification]) -> None:
+def _next_steps(out: Output, folder: Path, result: Curation[Classification], *, served: bool) -> None:
     store = folder / "goldless.duckdb"
+    bill = f"  goldless bill {folder / 'ledger'} --by tier --by kind  the server's bill, all runs\n" if served else ""
     document = next(result.rows()).document.id
     out.say(
         "\nwhat to do next:\n"
@@ -237,5 +238,6 @@ def _next_steps(out: Output, folder: Path, result: Curation[Classification]) -> 
         f"  goldless show dataset --store {store}        the training set\n"
         f"  goldless models trained --store {store}      what was trained on it\n"
         f"  goldless status --store {store}              what is in the store\n"
+        f"{bill}"
         "  goldless init --source your.jsonl --labels a,b  your own texts"
     )
