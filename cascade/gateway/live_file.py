@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -44,7 +45,9 @@ class LiveFile:
     def __init__(self, path: Path) -> None:
         self._base = path
         self._stamps: dict[Path, Stamp] = {}
-        self.path, self._lock = self._held()
+        self.path, lock = self._held()
+        # Also where a server does not come to its start, and nobody closes.
+        self._release = weakref.finalize(self, os.close, lock)
 
     def others(self) -> list[Path]:
         """The files of other processes that are new, or have changed since this was asked last; also of those that
@@ -62,9 +65,7 @@ class LiveFile:
 
     def close(self) -> None:
         """Let go of the file. Twice is fine."""
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        self._release()
 
     def _held(self) -> tuple[Path, int]:
         for number in range(1, MOST + 1):
