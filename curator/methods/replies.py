@@ -119,6 +119,7 @@ def demonstrations(
         shows = marked and reply.whole and reply.finals[0] and rationale(answers.task, text)
         value = answers.task.parse(text)[field.name] if shows else MISSING
         if value != MISSING:
-            # What ends as the task asks comes first, then what is boxed: examples teach how to end, too.
-            found.add(name, orjson.dumps(value).decode(), reply.sure + (2 if asked_for else boxed))
+            # What ends as the task asks comes first (1 is the most that counts), then what is boxed, then the rest:
+            # examples teach how to end, too.
+            found.add(name, orjson.dumps(value).decode(), reply.sure + (1 if asked_for else boxed - 1))
     return choose(answers, {field.name: found}, chooser, shards)
