@@ -107,17 +107,19 @@ def demonstrations(
     answers: Answers[Output], said: Mapping[str, Reply], chooser: Chooser, shards: int
 ) -> tuple[tuple[Solved, ...], ...]:
     """Worked examples for each shard of the corpus, from the other shards: whole texts of the documents in `said`
-    that reason and say where their answer is, drawn from those that the model was surest of; one that
-    says it in another way than the task asks is shown where there are too few others."""
+    that reason and say where their answer is, drawn from those that the model was surest of. One that says it in
+    another way than the task asks is shown where there are too few others."""
     (field,) = answers.task.voted
     found: Guesses[str] = Guesses()
     for name, reply in said.items():
         text = reply.texts[0]
         asked_for = answers.task.answer_format == "json" or "answer:" in text.casefold()
-        marked = asked_for or marked_answer(text) is not None or "\\boxed" in text
+        boxed = "\\boxed" in text
+        marked = asked_for or boxed or marked_answer(text) is not None
         shows = marked and reply.whole and reply.finals[0] and rationale(answers.task, text)
         value = answers.task.parse(text)[field.name] if shows else MISSING
         if value != MISSING:
-            # What ends as the task asks comes first: examples teach how to end, too.
-            found.add(name, orjson.dumps(value).decode(), reply.sure + asked_for)
+            # What ends as the task asks comes first (1 is the most that counts), then what is boxed, then the rest:
+            # examples teach how to end, too.
+            found.add(name, orjson.dumps(value).decode(), reply.sure + (1 if asked_for else boxed - 1))
     return choose(answers, {field.name: found}, chooser, shards)
