@@ -103,21 +103,31 @@ def _scraped() -> list[MetricReader]:
 
 @contextlib.contextmanager
 def _tracing(names: tuple[str, ...], resource: Resource) -> Iterator[None]:
-    from opentelemetry import trace
-    from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor
-
     if not names:
         yield
         return
-    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+    from opentelemetry import trace
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    from cli.spans import LeanProvider
+
+    provider = LeanProvider(resource=resource, shutdown_on_exit=False)
     for name in names:
         provider.add_span_processor(BatchSpanProcessor(_exporter("traces", name).load()(**_stream(name))))
     trace.set_tracer_provider(provider)
-    try:
-        yield
-    finally:
-        provider.shutdown()
+    with _encoding(names):
+        try:
+            yield
+        finally:
+            provider.shutdown()
+
+
+def _encoding(names: Sequence[str]) -> contextlib.AbstractContextManager[None]:
+    if "otlp_proto_http" not in names:
+        return contextlib.nullcontext()
+    from cli.otlp import lean_encoding
+
+    return lean_encoding()
 
 
 @contextlib.contextmanager

@@ -59,8 +59,8 @@ HEAVY = (
     "matplotlib",
 )
 LAZY = ("duckdb", "pyarrow", "aiohttp", "numpy")
-FOREIGN_TELEMETRY = {"curator.telemetry", "cli.logs"}
-"""`curator.telemetry` is the only user of the OpenTelemetry API; `cli.logs` sets up the SDK."""
+FOREIGN_TELEMETRY = {"curator.telemetry", "cli.logs", "cli.spans", "cli.otlp"}
+"""`curator.telemetry` is the only user of the OpenTelemetry API; `cli.logs` sets up the SDK, cheaper than it comes."""
 MODELS = (
     "curator.engines.classifier",
     "curator.engines.encoder",
