@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, TextIO
 from curator.errors import ConfigError
 
 if TYPE_CHECKING:
+    from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import MetricReader
     from opentelemetry.sdk.resources import Resource
     from rich.console import Console
+
+    from cli.meters import ScrapeReader
 
 log = logging.getLogger("goldless.cli")
 LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
@@ -93,12 +96,12 @@ def scraper() -> Callable[[], bytes] | None:
     return generate_latest
 
 
-def _scraped() -> list[MetricReader]:
+def _scraped() -> list[ScrapeReader]:
     try:
-        from opentelemetry.exporter.prometheus import PrometheusMetricReader
+        from cli.meters import ScrapeReader
     except ImportError:
         return []
-    return [PrometheusMetricReader(disable_target_info=True, scope_info_enabled=False)]
+    return [ScrapeReader()]
 
 
 @contextlib.contextmanager
@@ -131,21 +134,32 @@ def _encoding(names: Sequence[str]) -> contextlib.AbstractContextManager[None]:
 
 
 @contextlib.contextmanager
-def _metrics(names: tuple[str, ...], resource: Resource, also: Sequence[MetricReader]) -> Iterator[None]:
+def _metrics(names: tuple[str, ...], resource: Resource, scraped: Sequence[ScrapeReader]) -> Iterator[None]:
     from opentelemetry import metrics
-    from opentelemetry.sdk.metrics import MeterProvider
-    from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 
-    if not names and not also:
+    if not names and not scraped:
         yield
         return
-    readers = [PeriodicExportingMetricReader(_exporter("metrics", name).load()(**_stream(name))) for name in names]
-    provider = MeterProvider([*readers, *also], resource=resource, shutdown_on_exit=False)
+    provider = _exported(names, resource, scraped) if names else _scraped_only(resource, scraped[0])
     metrics.set_meter_provider(provider)
     try:
         yield
     finally:
         provider.shutdown()
+
+
+def _exported(names: Sequence[str], resource: Resource, also: Sequence[MetricReader]) -> MeterProvider:
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+
+    readers = [PeriodicExportingMetricReader(_exporter("metrics", name).load()(**_stream(name))) for name in names]
+    return MeterProvider([*readers, *also], resource=resource, shutdown_on_exit=False)
+
+
+def _scraped_only(resource: Resource, reader: ScrapeReader) -> MeterProvider:
+    from cli.meters import LeanMeterProvider
+
+    return LeanMeterProvider(reader, resource)
 
 
 def _exporter(signal: str, name: str) -> EntryPoint:

@@ -121,8 +121,6 @@ def _histogram(name: str, unit: str, description: str, buckets: Sequence[float])
 _duration = _histogram(DURATION, "s", "Duration of one call of a model.", DURATION_BUCKETS)
 _tokens = _histogram(TOKENS, "{token}", "Tokens of one call of a model.", TOKEN_BUCKETS)
 _first_chunk = _histogram(TO_FIRST_CHUNK, "s", "Time to the first piece of a streamed answer.", DURATION_BUCKETS)
-_requests = _meter.create_counter(REQUESTS, unit="{answer}", description="Answers served, by tier and outcome.")
-_cost = _meter.create_counter(COST, unit="{money}", description="Money that attempts took, by tier and currency.")
 _confidence = _histogram(CONFIDENCE, "1", "Confidence of the answers served, by tier.", CONFIDENCE_BUCKETS)
 _overhead = _histogram(OVERHEAD, "s", "A request's time in the gateway, its tiers' time taken off.", OVERHEAD_BUCKETS)
 _disagreement = _histogram(DISAGREEMENT, "1", "1 where an audit disagreed, 0 where not, by tier.", (0.0,))
@@ -133,6 +131,9 @@ class _Found:
 
     spans = False
     meters = False
+    propagator: object = None
+    fields: tuple[str, ...] = ()
+    """The headers that the propagator reads."""
 
 
 def tracing() -> bool:
@@ -234,16 +235,9 @@ def record_first_chunk(seconds: float, attributes: Mapping[str, Attribute]) -> N
     _first_chunk.record(seconds, attributes)
 
 
-def record_served(tier: str, outcome: str, confidence: float | None) -> None:
-    """One answer of a cascade; `confidence` is None where it is unknown."""
-    _requests.add(1, {TIER: tier, OUTCOME: outcome})
-    if confidence is not None:
-        _confidence.record(confidence, {TIER: tier})
-
-
-def record_cost(tier: str, money: float, currency: str) -> None:
-    """What one attempt of a cascade's tier took."""
-    _cost.add(money, {TIER: tier, COST_CURRENCY: currency})
+def record_confidence(tier: str, confidence: float) -> None:
+    """How sure one answer of a cascade is."""
+    _confidence.record(confidence, {TIER: tier})
 
 
 def record_overhead(seconds: float, route: str, status: int) -> None:
@@ -273,10 +267,18 @@ def observe(
     create(name, [callback], unit=unit, description=description)
 
 
+def _names_a_trace(headers: Mapping[str, str]) -> bool:
+    """Whether headers hold anything for the configured propagators, which take longer to see that."""
+    now = propagate.get_global_textmap()
+    if now is not _Found.propagator:
+        _Found.propagator, _Found.fields = now, tuple(now.fields)
+    return any(field in headers for field in _Found.fields)
+
+
 @contextmanager
 def continuing(headers: Mapping[str, str]) -> Iterator[None]:
     """Spans inside belong to the trace that the caller's headers name, if any."""
-    if not tracing():
+    if not tracing() or not _names_a_trace(headers):
         yield
         return
     token = context.attach(propagate.extract(headers))

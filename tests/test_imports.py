@@ -59,7 +59,7 @@ HEAVY = (
     "matplotlib",
 )
 LAZY = ("duckdb", "pyarrow", "aiohttp", "numpy")
-FOREIGN_TELEMETRY = {"curator.telemetry", "cli.logs", "cli.spans", "cli.otlp"}
+FOREIGN_TELEMETRY = {"curator.telemetry", "cli.logs", "cli.spans", "cli.otlp", "cli.meters"}
 """`curator.telemetry` is the only user of the OpenTelemetry API; `cli.logs` sets up the SDK, cheaper than it comes."""
 MODELS = (
     "curator.engines.classifier",
