@@ -132,8 +132,7 @@ class _Found:
     spans = False
     meters = False
     propagator: object = None
-    fields: tuple[str, ...] = ()
-    """The headers that the propagator reads."""
+    fields: tuple[str, ...] = ()  # the headers that the propagator reads
 
 
 def tracing() -> bool:
@@ -151,27 +150,33 @@ def recording() -> bool:
     return _Found.meters or tracing()
 
 
-@contextmanager
-def span(name: str, attributes: Mapping[str, Attribute], *, client: bool = False) -> Iterator[Span]:
+class span:  # noqa: N801
     """A current span, CLIENT for a call over the network, else INTERNAL.
 
-    A failure sets the status and `error.type` to the class of the error; its message, which may
-    quote a document, is not recorded.
+    A failure sets the status and `error.type` to the class of the error; its message, which may quote a document, is
+    not recorded. (The API's `start_as_current_span` does it with three generators, which take half of a span's time.)
     """
-    if not tracing():
-        yield trace.INVALID_SPAN
-        return
-    # What `start_as_current_span` does, with one generator instead of three, which cost a third of a span's time.
-    current = tracer.start_span(name, kind=SpanKind.CLIENT if client else SpanKind.INTERNAL, attributes=attributes)
-    token = context.attach(trace.set_span_in_context(current))
-    try:
-        yield current
-    except BaseException as error:
-        fail(current, error)
-        raise
-    finally:
-        context.detach(token)
-        current.end()
+
+    __slots__ = ("_asked", "_current", "_token")
+
+    def __init__(self, name: str, attributes: Mapping[str, Attribute], *, client: bool = False) -> None:
+        self._asked = name, attributes, SpanKind.CLIENT if client else SpanKind.INTERNAL
+        self._current: Span | None = None
+
+    def __enter__(self) -> Span:
+        if not tracing():
+            return trace.INVALID_SPAN
+        name, attributes, kind = self._asked
+        self._current = current = tracer.start_span(name, None, kind, attributes)
+        self._token = context.attach(trace.set_span_in_context(current))
+        return current
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if (current := self._current) is not None:
+            if error is not None:
+                fail(current, error)
+            context.detach(self._token)
+            current.end()
 
 
 @contextmanager
@@ -223,8 +228,7 @@ def fail(current: Span, error: BaseException) -> None:
 
 
 def record_call(seconds: float, tokens: Mapping[str, int], attributes: Mapping[str, Attribute]) -> None:
-    """One model call into the two GenAI histograms; `tokens` is per `gen_ai.token.type`
-    (`input`, `output`)."""
+    """One model call into the two GenAI histograms; `tokens` is per `gen_ai.token.type` (`input`, `output`)."""
     _duration.record(seconds, attributes)
     for kind, count in tokens.items():
         _tokens.record(count, {**attributes, TOKEN_TYPE: kind})
@@ -289,8 +293,7 @@ def continuing(headers: Mapping[str, str]) -> Iterator[None]:
 
 
 def trace_headers() -> dict[str, str]:
-    """`traceparent` (and what else the configured propagators say) of the current span; empty when
-    no span is recorded, so that a server's own spans join ours only when somebody looks."""
+    """`traceparent` (and what else the propagators say) of the current span; empty where none is recorded."""
     headers: dict[str, str] = {}
     if trace.get_current_span().is_recording():
         propagate.inject(headers)
