@@ -3,7 +3,8 @@
     python -m benchmarks.gateway_memory --requests 100000 --json memory.json
 
 `goldless serve` with spans over OTLP and a ledger, 30% of the requests escalated, `--every` different bodies. Its
-resident memory is read after each `--every` requests; what was found so far is written each time.
+own memory (private pages, swapped ones too: where memory is short, the resident part shrinks by itself) is read after
+each `--every` requests; what was found so far is written each time.
 
 The slope is that of a straight line through the second half of the series, where whatever fills up at first (caches,
 queues of the ledger and the spans) is full.
@@ -36,7 +37,7 @@ def slope(series: Sequence[tuple[int, float]]) -> float:
 
 
 def measure(count: int, every: int, in_flight: int) -> Iterator[tuple[int, float]]:
-    """(requests so far, resident kB)."""
+    """(requests so far, kB)."""
     cores = sorted(os.sched_getaffinity(0))
     others = cores[1:] or cores
     os.sched_setaffinity(0, others)
@@ -49,7 +50,8 @@ def measure(count: int, every: int, in_flight: int) -> Iterator[tuple[int, float
         pid, address = stack.enter_context(gateway(folder, cores[0], url.removesuffix("/v1") + "/sink"))
         for served in range(every, count + 1, every):
             asyncio.run(load(address, "/decisions", bodies(ARM, every), in_flight))
-            yield served, psutil.Process(pid).memory_info().rss / 1024
+            found = psutil.Process(pid).memory_full_info()
+            yield served, (found.uss + found.swap) / 1024
 
 
 def main() -> None:

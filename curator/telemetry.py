@@ -104,7 +104,6 @@ ENDPOINT: Final = "http.route"
 STATUS: Final = "http.response.status_code"
 
 _API_METERS: Final = "opentelemetry.metrics"
-
 Attribute = str | bool | int | float | tuple[str, ...]
 Attributes = Mapping[str, Attribute]
 
