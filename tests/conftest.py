@@ -5,7 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# A busy machine takes its time; how long a property holds is not what these tests are about.
+hypothesis.settings.register_profile("goldless", deadline=None)
+hypothesis.settings.load_profile("goldless")
 
 
 def pytest_configure(config: pytest.Config) -> None:
