@@ -40,7 +40,7 @@ class TracingEngine(WrapperEngine):
             return await call(request)
         start = time.perf_counter()
         tokens: dict[str, int] = {}
-        failure: dict[str, Attribute] = {}
+        attributes = self._common
         with telemetry.span(self._name, {**self._common, **_asked(request)}, client=self._client) as current:
             try:
                 result = await call(request)
@@ -49,10 +49,10 @@ class TracingEngine(WrapperEngine):
                     self._describe(current, request, result)
                 return result
             except BaseException as error:
-                failure = {telemetry.ERROR_TYPE: type(error).__name__}
+                attributes = {**self._common, telemetry.ERROR_TYPE: type(error).__name__}
                 raise
             finally:
-                telemetry.record_call(time.perf_counter() - start, tokens, {**self._common, **failure})
+                telemetry.record_call(time.perf_counter() - start, tokens, attributes)
 
     async def stream(self, request: GenerateRequest) -> AsyncGenerator[Delta, None]:
         """The span is open until the stream ends or is closed, with the time to the first piece."""
