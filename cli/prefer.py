@@ -41,6 +41,20 @@ class OnFall(StrEnum):
     WARN = "warn"
 
 
+Adapter = Annotated[
+    str | None, typer.Option("--adapter", help="A LoRA adapter of the base to go on with, such as Stage I's.")
+]
+Beta = Annotated[
+    float, typer.Option("--beta", help="dpo: how close to stay to the start; orpo: the odds ratio's weight.")
+]
+NllWeight = Annotated[
+    float, typer.Option("--nll-weight", help="Of the likelihood of the chosen answers, which dpo lacks.")
+]
+MostFall = Annotated[
+    float, typer.Option("--most-fall", help="Nats per token that the chosen answers may lose before the alarm.")
+]
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
     command(
@@ -60,22 +74,14 @@ def prefer(
         str | None,
         typer.Option("--base", "-b", help="The weights to start from; by default those of the settings' engine."),
     ] = None,
-    adapter: Annotated[
-        str | None, typer.Option("--adapter", help="A LoRA adapter of the base to go on with, such as Stage I's.")
-    ] = None,
+    adapter: Adapter = None,
     out: Out = None,
     loss: Annotated[
         Loss, typer.Option("--loss", help="dpo: against where it started; orpo: without a reference.")
     ] = Loss.DPO,
-    beta: Annotated[
-        float, typer.Option("--beta", help="dpo: how close to stay to the start; orpo: the odds ratio's weight.")
-    ] = DEFAULT.beta,
-    nll_weight: Annotated[
-        float, typer.Option("--nll-weight", help="Of the likelihood of the chosen answers, which dpo lacks.")
-    ] = DEFAULT.nll_weight,
-    most_fall: Annotated[
-        float, typer.Option("--most-fall", help="Nats per token that the chosen answers may lose before the alarm.")
-    ] = DEFAULT.most_fall,
+    beta: Beta = DEFAULT.beta,
+    nll_weight: NllWeight = DEFAULT.nll_weight,
+    most_fall: MostFall = DEFAULT.most_fall,
     on_fall: Annotated[OnFall, typer.Option("--on-fall", help="What the alarm does.")] = OnFall.STOP,
     epochs: Epochs = DEFAULT.epochs,
     learning_rate: Annotated[

@@ -127,7 +127,7 @@ def _empty(folder: Path) -> None:
     """Remove what a training wrote, and nothing else. The record goes first: without it the rest is nothing."""
     (folder / RECORD).unlink(missing_ok=True)
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-    for pattern in ("*.safetensors", "*.index.json", "adapter_config.json"):
+    for pattern in ("*.safetensors", "*.index.json", "adapter_config.json", "logprobs.json"):
         for path in folder.glob(pattern):
             path.unlink()
 

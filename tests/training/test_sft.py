@@ -23,6 +23,7 @@ from training_builders import FAST, TASK, rows, training_set
 from curator.engines import connect
 from curator.errors import InputError, MissingExtraError, TrainingError, WeightsError
 from curator.store import ModelRecord
+from curator.task import solve
 from curator.training.merge import merge
 from curator.training.settings import SFTSettings, TrainingProgress
 from curator.training.sft import fine_tune, plan
@@ -106,6 +107,20 @@ def test_the_same_seed_gives_the_same_weights_and_a_finished_training_is_not_don
     assert len(data.store.models()) == 1
     other = fine_tune(data, str(tiny_model), tmp_path / "again", replace(FAST, seed=1), restart=True)
     assert other.sha256 != first.sha256
+
+
+def test_two_rationales_of_every_question_are_learned(tiny_model, tmp_path):
+    task = solve(int, "Add.")
+    both = [
+        {"id": f"d{i}", "text": f"{i} + 1", "output": {"reasoning": f"{who}: {i + 1}.", "answer": i + 1}, "weight": 1}
+        for i in range(20)
+        for who in ("weak", "strong")
+    ]
+    data = training_set(tmp_path / "s.duckdb", both, task)
+    record = fine_tune(data, str(tiny_model), tmp_path / "tuned", FAST)
+    # Two questions are held out, with both rationales.
+    assert (record.report["examples"], record.report["validation_examples"]) == (36, 4)
+    assert record.report["validation_loss"] < record.report["validation_loss_before"]
 
 
 def test_rows_of_weight_zero_have_no_influence(data, tiny_model, tmp_path, tuned):
