@@ -50,10 +50,15 @@ def ended(process: subprocess.Popen[str], number: int = signal.SIGTERM) -> tuple
 
 
 def cascade_of(
-    specs: Mapping[str, str], asked: Mapping[DecideRequest | GenerateRequest, Limits], **changed: object
+    specs: Mapping[str, str],
+    asked: Mapping[DecideRequest | GenerateRequest, Limits],
+    settings: Mapping[str, Mapping[str, object]] | None = None,
+    **changed: object,
 ) -> Policy:
-    """A policy for the tiers at `specs`, with rules for each of the requests; a million tokens cost 1 in, 2 out."""
-    tiers = {name: connect(spec) for name, spec in specs.items()}
+    """A policy for the tiers at `specs`, with rules for each of the requests; a million tokens cost 1 in, 2 out.
+    `settings` are those of a tier's engine, which the server needs to be told too."""
+    given = settings or {}
+    tiers = {name: connect(spec, **given.get(name, {})) for name, spec in specs.items()}
     found = [policy(tiers, request, limits, **changed) for request, limits in asked.items()]
     records = tuple(
         TierRecord(name=one.name, identity=one.identity, spec=specs[one.name], price=(1.0, 2.0))
