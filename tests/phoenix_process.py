@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from vllm_process import end_group, free_port
 
-from curator.engines.cache import cache_folder
+from curator.engines.cache import cache_folder, locked
 
 VERSION = "20.26.1"
 
@@ -25,12 +25,13 @@ def environment() -> Path:
     """The folder of its programs. It is installed once, beside the environments of the checkouts: its more than a
     hundred packages have no place among ours. About a minute, 850 MB."""
     folder = cache_folder("receivers") / f"phoenix-{VERSION}-{sys.version_info.major}.{sys.version_info.minor}"
-    if not (folder / ".complete").exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        install = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "-q", "install"]
-        subprocess.run([*install, f"arize-phoenix=={VERSION}"], check=True)
-        (folder / ".complete").touch()
+    with locked(folder.with_suffix(".lock")):
+        if not (folder / ".complete").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+            install = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "-q", "install"]
+            subprocess.run([*install, f"arize-phoenix=={VERSION}"], check=True)
+            (folder / ".complete").touch()
     return folder / "bin"
 
 

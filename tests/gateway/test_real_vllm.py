@@ -119,7 +119,10 @@ def test_what_vllm_refuses_is_said_as_our_own_error(client: openai.OpenAI) -> No
     asked = {"model": "cascade", "messages": ASKED, "max_tokens": 8}
     with pytest.raises(openai.BadRequestError) as refused:
         client.chat.completions.create(**{**asked, "messages": [{"role": "user", "content": "word " * 3000}]})
-    assert (refused.value.code, refused.value.param) == ("context_length_exceeded", "messages")
+    assert (refused.value.code, refused.value.param) == ("context_length_exceeded", None)
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.decisions.create(model="cascade:strong", input="word " * 3000, questions=QUESTIONS)
+    assert (refused.value.code, refused.value.param) == ("context_length_exceeded", None)
     tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
     for changed in ({"tools": [tool]}, {"extra_body": {"min_p": 3.0}}, {"max_tokens": 5000}):
         with pytest.raises(openai.BadRequestError) as refused:
