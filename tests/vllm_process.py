@@ -56,7 +56,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_until_healthy(server: subprocess.Popen[bytes], port: int, log: Path, seconds: float = 500) -> None:
+def wait_until_healthy(server: subprocess.Popen[bytes], port: int, log: Path, seconds: float = 800) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if server.poll() is not None:
