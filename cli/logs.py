@@ -15,6 +15,7 @@ from curator.errors import ConfigError
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics.export import MetricReader
     from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import ReadableSpan
     from rich.console import Console
 
 log = logging.getLogger("goldless.cli")
@@ -91,6 +92,30 @@ def scraper() -> Callable[[], bytes] | None:
     from prometheus_client import generate_latest
 
     return generate_latest
+
+
+@contextlib.contextmanager
+def remembered() -> Iterator[Callable[[], Sequence[ReadableSpan]]]:
+    """Keep the spans that end inside, for whoever calls what is yielded; beside other exporters, where there are any.
+
+    Raises: ImportError without the SDK.
+    """
+    from opentelemetry import trace
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    memory, provider = InMemorySpanExporter(), trace.get_tracer_provider()
+    if not isinstance(provider, TracerProvider):
+        provider = TracerProvider(shutdown_on_exit=False)
+        trace.set_tracer_provider(provider)
+    provider.add_span_processor(SimpleSpanProcessor(memory))
+    try:
+        yield memory.get_finished_spans
+    finally:
+        # A processor cannot be taken away again; from now on it keeps nothing.
+        memory.shutdown()
+        memory.clear()
 
 
 def _scraped() -> list[MetricReader]:

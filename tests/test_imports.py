@@ -59,8 +59,9 @@ HEAVY = (
     "matplotlib",
 )
 LAZY = ("duckdb", "pyarrow", "aiohttp", "numpy")
-FOREIGN_TELEMETRY = {"curator.telemetry", "cli.logs"}
-"""`curator.telemetry` is the only user of the OpenTelemetry API; `cli.logs` sets up the SDK."""
+FOREIGN_TELEMETRY = {"curator.telemetry", "cli.logs", "cli.span_tree"}
+"""`curator.telemetry` is the only user of the OpenTelemetry API; `cli.logs` sets up the SDK, and `cli.span_tree` names
+the type of what that recorded."""
 MODELS = (
     "curator.engines.classifier",
     "curator.engines.encoder",

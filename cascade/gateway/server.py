@@ -7,6 +7,7 @@ import contextlib
 import errno
 import gc
 import logging
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
@@ -17,6 +18,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from cascade.gateway.app import build_app
 from cascade.gateway.gateway import Gateway
 from cascade.gateway.metrics import expose
+from cascade.gateway.protocol import Runner
 from curator.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -42,7 +44,7 @@ async def listening(gateway: Gateway) -> AsyncIterator[str]:
     Raises: ConfigError if the address cannot be listened on.
     """
     limits = gateway.settings.limits
-    runner = web.AppRunner(
+    runner = Runner(
         build_app(gateway),
         handle_signals=False,
         # A client that goes away takes its request's work with it.
@@ -77,8 +79,13 @@ async def _listen(runner: web.AppRunner, host: str, port: int) -> str:
     try:
         await web.TCPSite(runner, host, port, backlog=1024).start()
     except OSError as error:
-        why = error.strerror or str(error)
-        hint = "name another with --port" if error.errno == errno.EADDRINUSE else "see serve.host and serve.port"
+        # asyncio's own text repeats the address.
+        why = os.strerror(error.errno) if error.errno else str(error)
+        hint = (
+            "name another with --port, or in serve.port"
+            if error.errno == errno.EADDRINUSE
+            else "see serve.host and serve.port"
+        )
         raise ConfigError(f"cannot listen on {host} port {port}: {why}", hint=hint) from None
     found = runner.addresses[0]
     shown = f"[{found[0]}]" if ":" in found[0] else found[0]
@@ -95,7 +102,7 @@ def _quiet() -> logging.Logger:
 
 def _without_headers(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
-    if isinstance(error, HttpProcessingError):
+    if isinstance(error, HttpProcessingError | web.RequestPayloadError):
         log.info("a client sent what is no HTTP request")
         return False
     return True

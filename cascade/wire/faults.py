@@ -104,7 +104,8 @@ def _engine_fault(error: EngineError) -> Fault:
     if isinstance(error, EngineTimeoutError):
         return Fault(504, "no model answered in time", "server_error", "timeout", after=_wait(error))
     if error.retryable:
-        return Fault(503, "the model's server failed", "server_error", "upstream_failed", after=_wait(error))
+        text = "the model's server failed; the log and /status of this one say which"
+        return Fault(503, text, "server_error", "upstream_failed", after=_wait(error) or 1.0)
     return Fault(502, "the model's server could not answer", "server_error", "upstream_failed")
 
 
