@@ -95,7 +95,8 @@ def _engine_fault(error: EngineError) -> Fault:
     if isinstance(error, RateLimitError):
         return Fault(429, _public(error), "rate_limit_error", "rate_limit_exceeded", after=_wait(error) or 1.0)
     if isinstance(error, ContextLengthError):
-        return Fault(400, _public(error), "invalid_request_error", "context_length_exceeded", "messages")
+        # Without a field: what holds the text is called otherwise in every dialect.
+        return Fault(400, _public(error), "invalid_request_error", "context_length_exceeded")
     if isinstance(error, RequestRejectedError):
         return Fault(400, _public(error), "invalid_request_error", "rejected_by_model")
     if isinstance(error, RefusalError):

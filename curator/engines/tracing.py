@@ -187,9 +187,18 @@ def _content(request: DecideRequest | GenerateRequest, result: Decisions | Compl
     else:
         said = [(message.role, message.content) for message in request.messages]
     found: dict[str, Attribute] = {telemetry.INPUT_MESSAGES: _messages(said)}
-    if isinstance(result, Completion):
-        found[telemetry.OUTPUT_MESSAGES] = _messages([("assistant", sample.text) for sample in result.samples])
+    found[telemetry.OUTPUT_MESSAGES] = _messages([("assistant", text) for text in _texts(request, result)])
     return found
+
+
+def _texts(request: DecideRequest | GenerateRequest, result: Decisions | Completion) -> list[str]:
+    """What the model said; of decisions the likeliest option per question, null where it declined, as JSON."""
+    if isinstance(result, Completion):
+        return [sample.text for sample in result.samples]
+    questions = request.questions if isinstance(request, DecideRequest) else ()
+    pairs = zip(questions, result.answers, strict=True)
+    chosen = {asked.name: None if said is None else asked.labels[said.top] for asked, said in pairs}
+    return [orjson.dumps(chosen).decode()]
 
 
 def _messages(said: list[tuple[str, str]]) -> str:

@@ -54,7 +54,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
 def serving(folder: Path) -> Iterator[str]:
     paths = os.pathsep.join(map(str, (ROOT, ROOT / "tests" / "cascade")))
     with subprocess.Popen(
-        [sys.executable, str(ROOT / "tests" / "gateway" / "serving_process.py"), str(folder)],
+        [sys.executable, str(ROOT / "tests" / "gateway" / "lone_gateway.py"), str(folder)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

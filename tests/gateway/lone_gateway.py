@@ -1,6 +1,6 @@
 """A gateway with scripted tiers in a process of its own. Prints its address, and serves until its input ends.
 
-python tests/gateway/serving_process.py FOLDER
+python tests/gateway/lone_gateway.py FOLDER
 """
 
 from __future__ import annotations
