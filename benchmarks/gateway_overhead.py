@@ -56,7 +56,9 @@ class Arm:
     name: str
     via: Literal["upstream", "proxy", "plain", "spans"]
     share: float = 0.0
-    stream: bool = False
+    kind: Literal["decisions", "chat", "stream"] = "decisions"
+    model: str = ""
+    """What is asked for; by default the upstream's or the gateway's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +125,11 @@ def bodies(arm: Arm, count: int) -> list[bytes]:
     return found
 
 
-def stream_bodies(arm: Arm, count: int) -> list[bytes]:
-    """The same for streamed chats: nothing certifies them, so the last tier answers."""
-    model = "strong" if arm.via == "upstream" else "cascade"
-    body = {"model": model, "stream": True, "max_tokens": 32, "messages": [{"role": "user", "content": TEXT}]}
-    return [orjson.dumps(body)] * count
+def chat_bodies(arm: Arm, count: int) -> list[bytes]:
+    """The same for chats: nothing certifies them, so the last tier answers."""
+    model = "strong" if arm.via in ("upstream", "proxy") else "cascade"
+    body = {"model": arm.model or model, "max_tokens": 32, "messages": [{"role": "user", "content": TEXT}]}
+    return [orjson.dumps({**body, "stream": True} if arm.kind == "stream" else body)] * count
 
 
 async def load(url: str, path: str, waiting: list[bytes], in_flight: int) -> list[float]:
@@ -151,8 +153,8 @@ async def load(url: str, path: str, waiting: list[bytes], in_flight: int) -> lis
 
 def run(pid: int | None, url: str, arm: Arm, count: int, in_flight: int) -> Run:
     """One run: latency at one request at a time, the rest at `in_flight`."""
-    path = "/chat/completions" if arm.stream else "/decisions"
-    make = stream_bodies if arm.stream else bodies
+    path = "/decisions" if arm.kind == "decisions" else "/chat/completions"
+    make = bodies if arm.kind == "decisions" else chat_bodies
     asyncio.run(load(url, path, make(arm, 50), 4))
     alone = sorted(asyncio.run(load(url, path, make(arm, max(count // 5, 20)), 1)))
     gateway = None if pid is None else psutil.Process(pid)
@@ -199,9 +201,9 @@ ARMS = (
     Arm("no escalation, spans", "spans"),
     Arm("30% escalated, spans", "spans", 0.3),
     Arm("100% escalated, spans", "spans", 1.0),
-    Arm("stream, upstream itself", "upstream", stream=True),
-    Arm("stream, 20 chunks", "plain", stream=True),
-    Arm("stream, 20 chunks, spans", "spans", stream=True),
+    Arm("stream, upstream itself", "upstream", kind="stream"),
+    Arm("stream, 20 chunks", "plain", kind="stream"),
+    Arm("stream, 20 chunks, spans", "spans", kind="stream"),
 )
 
 
@@ -224,7 +226,7 @@ def measure(given: argparse.Namespace) -> dict[str, list[Run]]:
             "plain": stack.enter_context(gateway(folder, cores[0])),
             "spans": stack.enter_context(gateway(folder, cores[0], url.removesuffix("/v1") + "/sink")),
         }
-        arms = [arm for arm in ARMS if given.streams or not arm.stream]
+        arms = [arm for arm in ARMS if given.streams or arm.kind != "stream"]
         for repeat in range(given.repeats):
             for arm in arms[repeat % len(arms) :] + arms[: repeat % len(arms)]:
                 pid, address = found_at[arm.via]

@@ -3,8 +3,8 @@
     python -m benchmarks.mock_gateway_upstream --latency 0.05
 
 The model `small` answers decisions surely unless the state begins with "hard"; `strong` always does. `/sink/...` takes
-spans and metrics, and forgets them. With `--proxy URL` it is a bare proxy of another one, the least that a gateway in
-Python can cost. Prints its URL.
+spans and metrics, and forgets them; `/v1/calls` says how many chats there were. With `--proxy URL` it is a bare proxy
+of another one, the least that a gateway in Python can cost. Prints its URL.
 """
 
 from __future__ import annotations
@@ -73,8 +73,14 @@ def app(latency: float) -> web.Application:
         unsure = said["model"] == "small" and said["input"].startswith("hard")
         return web.Response(body=UNSURE if unsure else SURE, content_type="application/json")
 
+    chats = [0]
+
+    async def calls(request: web.Request) -> web.Response:
+        return web.Response(text=str(chats[0]))
+
     async def chat(request: web.Request) -> web.StreamResponse:
         said = orjson.loads(await request.read())
+        chats[0] += 1
         if latency:
             await asyncio.sleep(latency)
         if not said.get("stream"):
@@ -93,6 +99,7 @@ def app(latency: float) -> web.Application:
     made = web.Application(client_max_size=2**26)
     made.router.add_post("/v1/decisions", decide)
     made.router.add_post("/v1/chat/completions", chat)
+    made.router.add_get("/v1/calls", calls)
     made.router.add_post("/sink/{path:.*}", sink)
     return made
 

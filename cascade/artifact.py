@@ -116,9 +116,11 @@ def _parsed(path: Path) -> Policy:
     try:
         found = orjson.loads(path.read_bytes())
     except OSError as error:
-        raise ConfigError(f"the policy {path} cannot be read: {error.strerror}", hint=AGAIN) from None
+        hint = f"name another file, or make it: `goldless certify --out {path}`"
+        raise ConfigError(f"the policy {path} cannot be read: {error.strerror}", hint=hint) from None
     except orjson.JSONDecodeError as error:
-        raise ConfigError(f"{path} is no policy: {error}", hint=AGAIN) from None
+        hint = f"name the file that `goldless certify` wrote, or {AGAIN}"
+        raise ConfigError(f"{path} is no policy: {error}", hint=hint) from None
     version = found.get("version") if isinstance(found, dict) else None
     if isinstance(version, int) and version > VERSION:
         raise ConfigError(

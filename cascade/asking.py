@@ -27,12 +27,13 @@ _SEQUENCE: Final = (parse_signal("sequence_probability"),)
 
 @dataclass(frozen=True, slots=True)
 class Reply(Generic[Answer]):
-    """One tier's answers (None: refused), and what they took."""
+    """One tier's answers (None: refused), and what they took. `refusal` is what it said where it declined a prompt."""
 
     answers: Sequence[Answer | None]
     usage: Usage
     cost: float | None
     latency: float
+    refusal: str = ""
 
 
 def refusal(count: int) -> Reply[Answer]:
@@ -166,8 +167,10 @@ class Generating:
 
     def reply(self, found: Completion) -> Reply[Completion]:
         """What an engine said, as a reply: a refusal is no answer."""
-        refused = not found.samples or found.samples[0].finish_reason == "refusal"
-        return Reply((None if refused else found,), found.usage, found.cost, found.latency)
+        if not found.samples or found.samples[0].finish_reason == "refusal":
+            said = found.samples[0].text if found.samples else ""
+            return Reply((None,), found.usage, found.cost, found.latency, said)
+        return Reply((found,), found.usage, found.cost, found.latency)
 
     def free(self, place: int, answer: Completion, specs: Sequence[SignalSpec]) -> dict[str, float]:
         return text_signals(specs, answer, self.request)

@@ -49,7 +49,8 @@ class Due(Generic[Answer]):
 class Observer:
     """Follows one cascade. `cascade` is the one to serve with now: after an alarm it is another one, made by `make`
     from the policy with tighter thresholds. `states` (of `live_states`) continue where another process stopped.
-    Without `settings` nothing is audited, and no live risk is known.
+    Without `settings` nothing is audited, and no live risk is known. `users` is for whoever has to know when the tiers
+    are no longer needed.
 
     Call from one event loop. Raises: ConfigError, InputError from `make` and for states of other questions.
     """
@@ -65,6 +66,7 @@ class Observer:
         coin: random.Random | None = None,
     ) -> None:
         self.policy = policy
+        self.users = 0
         self._make = make
         self._writer = writer
         known = {(state.question, state.certificate): state for state in states}

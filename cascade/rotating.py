@@ -35,6 +35,8 @@ AGAIN: Final = 1.0
 """Seconds before a write that failed is tried again."""
 LEAST: Final = 0.01
 """Seconds that the thread sleeps at least."""
+EVERY: Final = 64
+"""Files between two times that the folder is tidied."""
 
 
 class Rotation(BaseModel):
@@ -52,13 +54,15 @@ class Rotation(BaseModel):
 @dataclass(frozen=True, slots=True)
 class Layout(Generic[Item]):
     """What is written: `noun` names it to people, files end in `suffix`. `to_row` may raise TypeError for a record that
-    cannot be written. With `keep` a write that the disk refused is tried again."""
+    cannot be written. With `keep` a write that the disk refused is tried again. `tidy` is given the folder at the start
+    and every `EVERY` files."""
 
     noun: str
     suffix: str
     to_row: Callable[[Item], Mapping[str, object]]
     to_table: Callable[[Sequence[Mapping[str, object]]], pa.Table]
     keep: bool = False
+    tidy: Callable[[Path], object] | None = None
 
 
 @dataclass(slots=True)
@@ -90,7 +94,7 @@ class RotatingWriter(Generic[Item]):
         self._due, self._closing = threading.Event(), threading.Event()
         self._kept: list[Mapping[str, object]] = []
         self._name = f"{os.getpid()}-{secrets.token_hex(3)}"
-        self._files = 0
+        self._files = self._tidied = 0
         self._thread = threading.Thread(target=self._work, name=f"goldless-{layout.noun}s", daemon=True)
         self._thread.start()
 
@@ -113,6 +117,8 @@ class RotatingWriter(Generic[Item]):
 
     def _work(self) -> None:
         while not self._closing.is_set():
+            if self._files >= self._tidied:
+                self._tidy()
             self._due.wait(max(self.rotation.seconds, LEAST))
             self._due.clear()
             self._empty()
@@ -120,6 +126,15 @@ class RotatingWriter(Generic[Item]):
                 self._closing.wait(AGAIN)
         while self._waiting or self._kept:
             self._write(self._next(), last=True)
+
+    def _tidy(self) -> None:
+        """What goes wrong is said, and tried again with the next files."""
+        self._tidied = self._files + EVERY
+        if self._layout.tidy is not None:
+            try:
+                self._layout.tidy(self.rotation.folder)
+            except (OSError, pa.ArrowException) as error:
+                logger.warning("the folder %s could not be tidied: %s", self.rotation.folder, error)
 
     def _empty(self) -> None:
         """Write what waits, but for what would make a small file while more is coming."""

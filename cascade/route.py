@@ -84,6 +84,8 @@ class Route(Generic[Answer]):
     """(tier, question) -> what was made of its answer."""
     _failure: GoldlessError | None = None
     """What the tier asked last failed with."""
+    _refusal: str = ""
+    """What it said where it declined."""
 
     async def run(self) -> Routed[Answer]:
         """Go up the tiers as long as questions are open.
@@ -162,7 +164,7 @@ class Route(Generic[Answer]):
         seconds: float,
         tries: Sequence[Try],
     ) -> None:
-        tier = self.tiers[number]
+        tier, self._refusal = self.tiers[number], reply.refusal
         usage, costs = reply.usage, [tier.cost(reply.usage, reply.cost), *tier.known(tries)]
         for probe in (probe for one in judged for probe in one.probes):
             usage += probe.usage
@@ -230,6 +232,7 @@ class Route(Generic[Answer]):
             path.certified and outcome in (Outcome.ACCEPTED, Outcome.TEACHER),
             note or path.note,
             path.certificate,
+            self._refusal if answer is None else "",
         )
 
     def _confidence(self, place: int, judgement: Judgement[Answer], rule: Rule | None) -> tuple[float, str]:

@@ -80,7 +80,7 @@ class Served(Generic[Answer]):
     `confidence` is the probability of being right (basis `reference:<teacher>` or `audited(<n>)`) where the policy's
     scorer is calibrated, else a score that nothing has calibrated (basis `raw`), NaN where there is none. `certified`
     says whether the policy's certificate covers this answer; `note` why not. `certificate` is the question's, where
-    its rules were in force.
+    its rules were in force. `refusal` is what the tier said where it declined, if it said anything.
     """
 
     question: str
@@ -92,6 +92,7 @@ class Served(Generic[Answer]):
     certified: bool
     note: str = ""
     certificate: Certificate | None = None
+    refusal: str = ""
 
 
 @dataclass(frozen=True, slots=True)

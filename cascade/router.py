@@ -15,8 +15,9 @@ from cascade.policy import Policy
 from cascade.probing import AnswerOf, answer_in
 from cascade.route import Cap, Route, Tier
 from cascade.routed import Answer, Routed
+from cascade.routed_stream import RoutedStream
 from cascade.rulebook import NO_WISH, Path, Rulebook, Uncertified, Wish, identities
-from cascade.streaming import RoutedStream, StreamRoute
+from cascade.streaming import StreamRoute
 from cascade.tracing import request_span, tell_request
 from curator.engines.base import Engine, EngineIdentity, Preview, close_all, identity_text
 from curator.engines.wire import Memo

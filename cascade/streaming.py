@@ -28,10 +28,9 @@ from cascade.policy import Rule
 from cascade.prefix import Fate, PrefixGate
 from cascade.probing import failed
 from cascade.route import Route, Tier
-from cascade.routed import Attempt, Judgement, Outcome, Reason, Routed, total
+from cascade.routed import Attempt, Judgement, Outcome, Reason, Routed, Served, total
 from cascade.signals import parse_signal
-from cascade.tracing import NOBODY, decide_span, stream_span, tell_judgement, tell_request
-from curator import telemetry
+from cascade.tracing import NOBODY, decide_span, tell_judgement
 from curator.engines.exchanges import error_name
 from curator.engines.pieces import Collector, pieces_of, prompt_tokens, streamed
 from curator.engines.tries import Try, noted
@@ -118,11 +117,19 @@ class StreamRoute(Route[Completion]):
 
     asking: Generating
     routed: Routed[Completion] | None = None
+    passing: str = ""
+    """The tier whose pieces are passed on before they are an answer."""
 
     @property
     def attempts(self) -> tuple[Attempt[Completion], ...]:
         """What was asked so far, what failed and what was given up included."""
         return tuple(self._attempts)
+
+    @property
+    def served(self) -> Served[Completion] | None:
+        """How the answer is served, once that is decided: for a draft that was held to its end before its first piece
+        is passed on, else behind the last one."""
+        return self._served.get(0)
 
     async def pieces(self) -> AsyncGenerator[Delta, None]:
         """The pieces of the answer, without usage. Closing the generator stops the tier that is at work.
@@ -163,6 +170,7 @@ class StreamRoute(Route[Completion]):
             async with aclosing(reading.pieces()) as pieces:
                 async for piece in pieces:
                     for sure in hold.add(piece, reading.collector.logprobs()):
+                        self.passing = self.tiers[number].name
                         yield sure
                     if hold.fate is Fate.ABORT:
                         self._give_up(number, reading, rule, gate)
@@ -188,7 +196,7 @@ class StreamRoute(Route[Completion]):
             try:
                 async with aclosing(reading.pieces()) as pieces:
                     async for piece in pieces:
-                        begun = True
+                        begun, self.passing = True, self.tiers[last].name
                         yield piece
             except (GoldlessError, GeneratorExit, asyncio.CancelledError) as error:
                 self._stopped(last, reading, error, begun)
@@ -253,43 +261,3 @@ class StreamRoute(Route[Completion]):
         answer = self._served[0].answer if self._served else None
         pieces = pieces_of(answer) if answer is not None else iter(())
         return takewhile(lambda piece: piece.usage is None, pieces)
-
-
-class RoutedStream:
-    """An answer on its way. `pieces` is read once."""
-
-    def __init__(self, route: StreamRoute, currency: str) -> None:
-        self._route = route
-        self._currency = currency
-
-    @property
-    def routed(self) -> Routed[Completion] | None:
-        """How the request was answered; None before the end, and where there is none."""
-        return self._route.routed
-
-    @property
-    def attempts(self) -> tuple[Attempt[Completion], ...]:
-        """What was asked so far. Of a stream that failed or was closed too: all that is to be billed."""
-        return self._route.attempts
-
-    async def pieces(self) -> AsyncGenerator[Delta, None]:
-        """The answer. The span of the request is open until it ends or is closed.
-
-        Raises: as `StreamRoute.pieces`.
-        """
-        began, first = time.perf_counter(), True
-        with stream_span(1) as current:
-            self._route.watching = current is not None and current.is_recording()
-            async with aclosing(self._route.pieces()) as pieces:
-                while True:
-                    # Attempts and judgements are spans inside this one; the caller's own work is not.
-                    with telemetry.active(current):
-                        piece = await anext(pieces, None)
-                    if piece is None:
-                        break
-                    if first and current is not None:
-                        current.set_attribute(telemetry.FIRST_CHUNK, time.perf_counter() - began)
-                    first = False
-                    yield piece
-            if current is not None and self.routed is not None:
-                tell_request(current, self.routed, self._currency)

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Final
 
 from cascade.routed import Answer, Judgement, Reason, Routed
+from cascade.sums import Sums
 from curator import telemetry
 from curator.telemetry import Attribute, Span
 
@@ -16,6 +17,16 @@ SERVE, ESCALATE = "serve", "escalate"
 Watching = AbstractContextManager[Span | None]
 NOBODY: Final[Watching] = nullcontext()
 """Instead of a span where nothing is recorded."""
+
+_requests = Sums(
+    telemetry.REQUESTS, "{answer}", "Answers served, by tier and outcome.", (telemetry.TIER, telemetry.OUTCOME)
+)
+_cost = Sums(
+    telemetry.COST,
+    "{money}",
+    "Money that attempts took, by tier and currency.",
+    (telemetry.TIER, telemetry.COST_CURRENCY),
+)
 
 
 def request_span(questions: int) -> Watching:
@@ -85,8 +96,9 @@ def tell_request(current: Span, routed: Routed[Answer], currency: str) -> None:
             found |= {name: money, telemetry.CURRENCY: currency}
     current.set_attributes(found)
     for served in answers:
-        confidence = None if math.isnan(served.confidence) else served.confidence
-        telemetry.record_served(served.tier, served.outcome.value, confidence)
+        _requests.add(1, served.tier, served.outcome.value)
+        if not math.isnan(served.confidence):
+            telemetry.record_confidence(served.tier, served.confidence)
     tell_cost(routed, currency)
 
 
@@ -94,4 +106,4 @@ def tell_cost(routed: Routed[Answer], currency: str) -> None:
     """What each attempt took, into the metrics."""
     for attempt in routed.attempts:
         if attempt.cost is not None:
-            telemetry.record_cost(attempt.tier, attempt.cost, currency)
+            _cost.add(attempt.cost, attempt.tier, currency)

@@ -95,4 +95,6 @@ def without_content(record: TrafficRecord) -> TrafficRecord:
 def _without_texts(answer: Decisions | Completion) -> Decisions | Completion:
     if isinstance(answer, Decisions):
         return answer
-    return replace(answer, samples=tuple(replace(sample, text="") for sample in answer.samples))
+    return replace(
+        answer, samples=tuple(replace(sample, text="", tool_calls=(), tokens=()) for sample in answer.samples)
+    )

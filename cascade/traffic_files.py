@@ -10,12 +10,23 @@ from typing import Final, Literal
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import AwareDatetime, BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import AwareDatetime, BaseModel, Field, Json, TypeAdapter, ValidationError
 
 from cascade.rotating import files_in
 from cascade.traffic import Request, ServedAnswer, TierAnswer, TrafficRecord
 from curator.engines.base import EngineIdentity
-from curator.types import Completion, DecideRequest, Decision, Decisions, GenerateRequest, Readout, Sample, Usage
+from curator.types import (
+    ChatRequest,
+    Completion,
+    DecideRequest,
+    Decision,
+    Decisions,
+    GenerateRequest,
+    JsonObject,
+    Readout,
+    Sample,
+    Usage,
+)
 
 SUFFIX: Final = ".traffic.parquet"
 
@@ -49,6 +60,7 @@ _ANSWER = pa.struct(
         ("samples", _TEXTS),
         ("finish_reasons", _TEXTS),
         ("sample_logprobs", _FLOATS),
+        ("tool_calls", _TEXTS),
         ("usage", _USAGE),
         ("cost", pa.float64()),
         ("latency", pa.float64()),
@@ -68,7 +80,8 @@ SCHEMA: Final = pa.schema(
     metadata={"format": "goldless-traffic-1"},
 )
 """Columns of a traffic file. `request` is JSON, null without content; logprobs, label_mass and readout have one entry
-per question, null where it was refused; samples and what follows one per text."""
+per question, null where it was refused; samples and what follows one per text, tool calls as JSON (older files
+have none)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +169,7 @@ def _answer_row(item: TierAnswer) -> dict[str, object]:
         parts["samples"] = [sample.text for sample in answer.samples]
         parts["finish_reasons"] = [sample.finish_reason for sample in answer.samples]
         parts["sample_logprobs"] = [sample.logprob for sample in answer.samples]
+        parts["tool_calls"] = [orjson.dumps(sample.tool_calls).decode() for sample in answer.samples]
         return parts
     parts["logprobs"] = [one and list(one.logprobs) for one in answer.answers]
     parts["label_mass"] = [one and one.label_mass for one in answer.answers]
@@ -176,6 +190,7 @@ class _AnswerRow(BaseModel):
     samples: list[str] | None
     finish_reasons: list[str] | None
     sample_logprobs: list[float | None] | None
+    tool_calls: list[Json[tuple[JsonObject, ...]]] | None = None
     usage: Usage
     cost: float | None
     latency: float
@@ -186,8 +201,10 @@ class _AnswerRow(BaseModel):
 
     def _answer(self) -> Decisions | Completion:
         if self.samples is not None:
-            parts = zip(self.samples, self.finish_reasons or (), self.sample_logprobs or (), strict=True)
-            return Completion(tuple(Sample(*part) for part in parts), self.usage, self.cost, self.latency)
+            calls = [()] * len(self.samples) if self.tool_calls is None else self.tool_calls
+            parts = zip(self.samples, self.finish_reasons or (), self.sample_logprobs or (), calls, strict=True)
+            samples = tuple(Sample(text, end, logprob, tool_calls=called) for text, end, logprob, called in parts)
+            return Completion(samples, self.usage, self.cost, self.latency)
         decisions = zip(self.logprobs or (), self.label_mass or (), self.readout or (), strict=True)
         found = tuple(Decision(p, mass, how) if p is not None and how else None for p, mass, how in decisions)
         return Decisions(found, self.usage, self.cost, self.latency)
@@ -214,8 +231,11 @@ class _Row(BaseModel):
             return None
         if self.kind == "decide":
             return _DECIDE.validate_json(self.request)
-        return _GENERATE.validate_json(self.request)
+        # Both are chat prompts; only one that came over HTTP has turns. Read as the other, it would lose its tools.
+        found = orjson.loads(self.request)
+        return (_CHAT if "turns" in found else _GENERATE).validate_python(found)
 
 
+_CHAT: Final = TypeAdapter(ChatRequest)
 _DECIDE: Final = TypeAdapter(DecideRequest)
 _GENERATE: Final = TypeAdapter(GenerateRequest)

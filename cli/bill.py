@@ -84,14 +84,14 @@ def _files(session: Session, folder: Path | None) -> tuple[list[Path], list[tupl
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from cascade.gateway.ledger_files import SCHEMA, SUFFIX
-    from cascade.rotating import files_in
+    from cascade.gateway.ledger_files import SCHEMA
+    from cascade.gateway.ledger_merge import ledger_files
 
     set_ = session.settings.serve.ledger
     if folder is None and set_ is None:
         raise InputError("which ledger?", hint="goldless bill FOLDER, or set serve.ledger")
     good, broken = [], []
-    for file in files_in(folder or session.config.parent / (set_ or ""), SUFFIX, "ledger"):
+    for file in ledger_files(folder or session.config.parent / (set_ or "")):
         try:
             absent = sorted(set(SCHEMA.names) - set(pq.read_schema(file).names))
         except (OSError, pa.ArrowException) as error:

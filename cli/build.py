@@ -192,10 +192,7 @@ def engine_of(
     if not budget or not budget.model_fields_set:
         return connected(settings, None, known)
     price = price_of(settings)
-    if price is None and is_cascade(settings.spec):
-        # Each tier has its own; this one stands for none.
-        price = Price(0.0, 0.0)
-    if budget.money is not None and price is None:
+    if budget.money is not None and price is None and not is_cascade(settings.spec):
         raise ConfigError("budget.money needs prices", hint="set engine.price_input and engine.price_output")
     return connected(settings, Account(Budget(budget.calls, budget.tokens, budget.money, price)), known)
 

@@ -179,11 +179,3 @@ def _marks(policy: Policy, task: Task[BaseModel]) -> Iterator[list[tuple[str, st
             yield [(one.name, question_fingerprint(request, one, tiers)) for one in request.questions]
         else:
             yield [(TEXT, prompt_fingerprint(request, tiers))]
-
-
-def currency_of(settings: EngineSettings) -> str:
-    """The currency of the engine's costs: for a cascade its policy's."""
-    if not is_cascade(settings.spec):
-        return settings.currency
-    spec = CascadeSpec.read(settings.spec, settings.settings)
-    return load(spec.policy, key=spec.key).currency

@@ -76,38 +76,40 @@ def carry_out(session: Session, job: Job, limit: int | None, ingest: bool, lesso
     Raises: typer.Exit if some rows failed.
     """
     from cascade.opening import is_cascade
-    from cli.cascades import currency_of, expectation
+    from cli.cascades import expectation
 
     task, engine = session.task(), session.engine_settings()
     expected = expectation(engine, task)
+    currency = engine.currency if expected is None else expected.policy.currency
     if expected is not None:
         expected.say(session.out)
     if lesson is not None and is_cascade(engine.spec):
         raise ConfigError("a lesson is of one model, and the engine is a cascade", hint="leave out --lesson")
     with session.out.guarded():
-        result = _run(session, task, job, limit, ingest)
+        result = _run(session, task, job, (limit, ingest), currency)
         if lesson is not None:
             from curator.taught import lesson_of
 
             lesson_of(result.learned).save(lesson, engine.spec)
             session.out.say(f"the lesson is in {lesson}: connect taught:{lesson}")
-    _report(session.out, result, currency_of(engine))
+    _report(session.out, result, currency)
     if expected is not None:
         expected.compare(result.progress.tiers, session.out)
     if result.progress.failed:
         raise typer.Exit(Exit.PARTIAL)
 
 
-def _run(session: Session, task: Task[BaseModel], job: Job, limit: int | None, ingest: bool) -> Curation[BaseModel]:
-    from cli.cascades import currency_of
+def _run(
+    session: Session, task: Task[BaseModel], job: Job, what: tuple[int | None, bool], currency: str
+) -> Curation[BaseModel]:
     from cli.interrupt import run
     from cli.progress import watch
     from curator.annotate import Progress
 
-    progress, currency = Progress(), currency_of(session.engine_settings())
+    progress = Progress()
     try:
         with watch(session.out, progress, currency=currency, per_row=requests_per_row(task)):
-            return run(_work(session, task, partial(job, progress=progress), limit, ingest), session.out.complain)
+            return run(_work(session, task, partial(job, progress=progress), *what), session.out.complain)
     except (KeyboardInterrupt, BudgetExceededError):
         session.out.complain(f"stopped after {progress.sent:,} new answers: {GO_ON}")
         raise

@@ -143,7 +143,10 @@ def export(
     session: Session,
     version: Annotated[str, typer.Argument(help="The version's number, or `latest`.")] = "latest",
     kind: Annotated[
-        Format, typer.Option("--format", "-f", help="trl: prompts and completions for TRL, with weights.")
+        Format,
+        typer.Option(
+            "--format", "-f", help="trl: messages for TRL, by what the version holds: labels or preference pairs."
+        ),
     ] = Format.PARQUET,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The file to write; by default named by version.")

@@ -1,5 +1,5 @@
-"""`goldless demo`: the main job on real film reviews and a real model, what small models learn from it, and
-scores against gold that none of it has seen."""
+"""`goldless demo`: the main job on real film reviews and a real model, what small models learn from it, both served
+as a certified cascade, and scores against gold that none of it has seen."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from cli.session import Session, command
 
 if TYPE_CHECKING:
     from cli.demo_cascade import Cascaded
+    from cli.demo_serving import Demonstrated
     from cli.demo_students import Examination
     from cli.output import Output
     from curator.annotate import Progress
@@ -49,7 +50,7 @@ def demo(
         bool, typer.Option("--train/--no-train", help="Whether small models then learn from the labels.")
     ] = True,
 ) -> None:
-    """Label real film reviews with a real model and no gold, train small models on that, then score all of it."""
+    """Label film reviews with a real model and no gold, train small ones on that, serve them, then score all of it."""
     from cli.demo_cascade import Cascading
     from cli.demo_students import Examination, compare, head_of, teach, trainable
     from curator.store import Store
@@ -57,29 +58,29 @@ def demo(
 
     size = QUICK if quick else FULL
     name = weights or size.weights
-    session.out.say("1/7  a corpus: real film reviews; their gold labels are put aside, some reviews too")
+    session.out.say("1/8  a corpus: real film reviews; their gold labels are put aside, some reviews too")
     reviews, unseen, traffic = write_corpus(corpus, folder, size)
-    session.out.say(f"2/7  a model: {name} (fetched and converted once, then cached)")
+    session.out.say(f"2/8  a model: {name} (fetched and converted once, then cached)")
     task, exam = _task(size.views), Examination(unseen.path, Store(folder / "held-out.duckdb"))
     job = _Job(task, _connect(engine, name), Store(folder / "goldless.duckdb"), reviews.path, exam)
-    session.out.say("3/7  duplicates out, every review asked; run it again and nothing is sent twice")
+    session.out.say("3/8  duplicates out, every review asked; run it again and nothing is sent twice")
     result, selected, answers = _curate(session, job)
-    session.out.say("4/7  label bias removed, labels denoised, the surest half of each class frozen as a version")
+    session.out.say("4/8  label bias removed, labels denoised, the surest half of each class frozen as a version")
     taught, cascaded = {}, None
     if train and trainable():
-        session.out.say("5/7  a model a quarter the size, and a head on an encoder, learn from that half")
+        session.out.say("5/8  a model a quarter the size, and a head on an encoder, learn from that half")
         taught = teach(session, TrainingSet(job.store, task, selected), folder, exam)
-        session.out.say("6/7  the head first, the labeler behind it: certified on more reviews, again without gold")
+        session.out.say("6/8  the head first, the labeler behind it: certified on more reviews, again without gold")
         strong = partial(_strong, result, folder, partial(_connect, engine, name))
         job_of = Cascading(folder, head_of(folder, selected), strong, traffic.documents, unseen.documents)
         cascaded = job_of.run(session, task)
     elif train:
-        session.out.say("5/7  left out: pip install 'goldless[train]' lets small models learn from the labels")
-    session.out.say("7/7  gold, for the first time: how good is what was made without it?")
+        session.out.say("5/8  left out: pip install 'goldless[train]' lets small models learn from the labels")
+    session.out.say("8/8  gold, for the first time: how good is what was made without it?")
     arms = {f"{name.removeprefix('wheel:')}, the labeler": answers} | taught
     exams = compare(arms | ({} if cascaded is None else cascaded.arms), unseen.gold, [*GOLD])
     _report(session.out, result, reviews.gold, exams, cascaded)
-    _next_steps(session.out, folder, result)
+    _next_steps(session.out, folder, result, served=cascaded is not None and cascaded.served is not None)
 
 
 def _task(views: int) -> Task[Classification]:
@@ -176,7 +177,21 @@ def _report(
     out.rows(tuple(arms[0]), arms, title=f"Before and after, on {exams.rows} held-out reviews")
     if cascaded is not None:
         out.rows(tuple(cascaded.rows[0]), cascaded.rows, title=f"Serving them; {cascaded.said}")
+        if cascaded.served is not None:
+            _served(out, cascaded.served)
     return None
+
+
+def _served(out: Output, served: Demonstrated) -> None:
+    """What the server was asked, one query's trace, and the bill."""
+    if served.chat:
+        out.text(f"\nThe server's chat, by its last tier: {served.chat}")
+    which = "a query that the head passed on" if served.escalated else "a query (none was passed on)"
+    out.text(f"\nThe trace of {which}")
+    for line in served.trace:
+        out.text(line)
+    out.text()
+    out.rows(tuple(served.rows[0]), served.rows, title=f"The bill of {served.said}")
 
 
 def _facts(result: Curation[Classification], gold: Mapping[str, str]) -> dict[str, object]:
@@ -213,8 +228,9 @@ def _scores(result: Curation[Classification], gold: Mapping[str, str]) -> Scores
     return evaluate(table, np.asarray([GOLD.index(gold[name]) for name, _ in found]))
 
 
-def _next_steps(out: Output, folder: Path, result: Curation[Classification]) -> None:
+def _next_steps(out: Output, folder: Path, result: Curation[Classification], *, served: bool) -> None:
     store = folder / "goldless.duckdb"
+    bill = f"  goldless bill {folder / 'ledger'} --by tier --by kind  the server's bill, all runs\n" if served else ""
     document = next(result.rows()).document.id
     out.say(
         "\nwhat to do next:\n"
@@ -222,5 +238,6 @@ def _next_steps(out: Output, folder: Path, result: Curation[Classification]) -> 
         f"  goldless show dataset --store {store}        the training set\n"
         f"  goldless models trained --store {store}      what was trained on it\n"
         f"  goldless status --store {store}              what is in the store\n"
+        f"{bill}"
         "  goldless init --source your.jsonl --labels a,b  your own texts"
     )

@@ -1,13 +1,13 @@
-"""The demo's last part: the head first, the labeler behind it, with a certificate of what that risks."""
+"""The demo's cascade: the head first, the labeler behind it, with a certificate of what that risks; then served."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from cli.output import amount
+from cli.output import Output, amount
 from cli.session import Session
 from curator.types import DecideRequest, Document, JsonObject, Price
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cascade.policy import Certificate, Policy
     from cascade.route import Tier
     from cascade.router import Cascade
+    from cli.demo_serving import Demonstrated
     from curator.engines.base import Engine
     from curator.task import Classification, Task
 
@@ -44,11 +45,12 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class Cascaded:
-    """What came of it: the certificate, and both ways of serving."""
+    """What came of it: the certificate, both ways of serving, and what the server did where one could be started."""
 
     certificate: Certificate
     cascade: Served
     alone: Served
+    served: Demonstrated | None
 
     @property
     def arms(self) -> dict[str, dict[str, list[float]]]:
@@ -81,7 +83,8 @@ class Cascaded:
             name: {"head_answered": one.small, "cost": one.cost, "seconds": one.seconds}
             for name, one in (("cascade", self.cascade), ("alone", self.alone))
         }
-        return {"certificate": self.certificate.model_dump(mode="json"), **ways}
+        served: JsonObject = {} if self.served is None else {"served": self.served.to_json()}
+        return {"certificate": self.certificate.model_dump(mode="json"), **ways, **served}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +103,14 @@ class Cascading:
         from cli.interrupt import run
 
         with session.out.guarded():
-            return run(self._work(task), session.out.complain)
+            return run(self._work(task, session.out), session.out.complain)
 
-    async def _work(self, task: Task[Classification]) -> Cascaded:
+    @property
+    def policy(self) -> Path:
+        """Where the policy lies. The folder of the head is named by the dataset version that it learned from."""
+        return self.folder / f"policy-{self.head.name}.json"
+
+    async def _work(self, task: Task[Classification], out: Output) -> Cascaded:
         from contextlib import aclosing
 
         from cascade.route import Tier
@@ -116,7 +124,21 @@ class Cascading:
             cascade = Cascade({SMALL: small, STRONG: strong}, policy)
             # The labeler goes second: what it has cached by then is to its advantage.
             first = await self._cascaded(cascade, unseen)
-            return Cascaded(policy.questions[0].certificate, first, await self._alone(tiers[1], unseen))
+            alone = await self._alone(tiers[1], unseen)
+            served = await self._serve(out, {SMALL: small, STRONG: strong}, unseen)
+            return Cascaded(policy.questions[0].certificate, first, alone, served)
+
+    async def _serve(
+        self, out: Output, engines: Mapping[str, Engine], requests: Sequence[DecideRequest]
+    ) -> Demonstrated | None:
+        """Behind the real server; None where the packages for that are not installed."""
+        from cli.demo_serving import demonstrate, servable
+
+        if not servable():
+            out.say("7/8  left out: pip install 'goldless[demo]' brings the client and the tracing that it needs")
+            return None
+        out.say("7/8  the cascade behind `goldless serve`, asked with the openai client; every call traced and billed")
+        return await demonstrate(self.folder, self.policy, engines, requests)
 
     async def _policy(self, tiers: Sequence[Tier], task: Task[Classification]) -> Policy:
         """The policy of an earlier demo, or a new one from what the tiers say about the traffic."""
@@ -128,20 +150,24 @@ class Cascading:
         from cascade.policy import Policy, TierRecord
         from cascade.record import record
         from curator.engines.base import identity_text
+        from curator.errors import EngineError
 
-        # The folder of the head is named by the dataset version that it learned from.
-        path = self.folder / f"policy-{self.head.name}.json"
-        if path.is_file():
-            return load(path)
+        if self.policy.is_file():
+            return load(self.policy)
         requests = [task.decide_request(document) for document in self.traffic]
         names = [identity_text(tier.engine.identity) for tier in tiers]
         recording = await record(tiers, requests, ids=[document.id for document in self.traffic])
+        if failed := next(((name, found) for name, found in recording.failures.items() if found), None):
+            # A certificate of what is left would be kept, and say what a full disk or memory made of it.
+            raise EngineError(
+                f"the {failed[0]} could not answer: {failed[1]}", hint="run the demo again: it goes on here"
+            )
         (question,) = task.questions
         asked = Asked(question.name, question_fingerprint(requests[0], question, names), question.labels)
         found = certify(recording.outcomes[question.name], asked, CertifySettings(alpha=ALPHA))
         records = tuple(TierRecord.of(tier.name, name, tier.price) for tier, name in zip(tiers, names, strict=True))
         policy = seal(Policy(created=datetime.now(UTC), tiers=records, questions=(found,)))
-        save(policy, path)
+        save(policy, self.policy)
         return policy
 
     async def _cascaded(self, cascade: Cascade, requests: Sequence[DecideRequest]) -> Served:

@@ -25,7 +25,7 @@ def say_what_it_takes(session: Session, task: Task[BaseModel], limit: int | None
     import anyio
 
     from cli.build import price_of
-    from cli.cascades import currency_of, expectation
+    from cli.cascades import expectation
     from cli.projection import project
 
     given = session.engine_settings()
@@ -44,7 +44,8 @@ def say_what_it_takes(session: Session, task: Task[BaseModel], limit: int | None
         found = replace(found, cost=None if expected.cost is None else expected.cost * found.calls)
     if session.out.json:
         return session.out.emit({**plain(found), "screened": screened, **(expected.to_json() if expected else {})})
-    _show_projection(session.out, found, currency_of(given), screened)
+    currency = given.currency if expected is None else expected.policy.currency
+    _show_projection(session.out, found, currency, screened)
     if expected is not None:
         expected.say(session.out)
         session.out.say(

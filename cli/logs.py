@@ -13,9 +13,13 @@ from typing import TYPE_CHECKING, TextIO
 from curator.errors import ConfigError
 
 if TYPE_CHECKING:
+    from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import MetricReader
     from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import ReadableSpan
     from rich.console import Console
+
+    from cli.meters import ScrapeReader
 
 log = logging.getLogger("goldless.cli")
 LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
@@ -93,49 +97,94 @@ def scraper() -> Callable[[], bytes] | None:
     return generate_latest
 
 
-def _scraped() -> list[MetricReader]:
+@contextlib.contextmanager
+def remembered() -> Iterator[Callable[[], Sequence[ReadableSpan]]]:
+    """Keep the spans that end inside, for whoever calls what is yielded; beside other exporters, where there are any.
+
+    Raises: ImportError without the SDK.
+    """
+    from opentelemetry import trace
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    memory, provider = InMemorySpanExporter(), trace.get_tracer_provider()
+    if not isinstance(provider, TracerProvider):
+        provider = TracerProvider(shutdown_on_exit=False)
+        trace.set_tracer_provider(provider)
+    provider.add_span_processor(SimpleSpanProcessor(memory))
     try:
-        from opentelemetry.exporter.prometheus import PrometheusMetricReader
+        yield memory.get_finished_spans
+    finally:
+        # A processor cannot be taken away again; from now on it keeps nothing.
+        memory.shutdown()
+        memory.clear()
+
+
+def _scraped() -> list[ScrapeReader]:
+    try:
+        from cli.meters import ScrapeReader
     except ImportError:
         return []
-    return [PrometheusMetricReader(disable_target_info=True, scope_info_enabled=False)]
+    return [ScrapeReader()]
 
 
 @contextlib.contextmanager
 def _tracing(names: tuple[str, ...], resource: Resource) -> Iterator[None]:
-    from opentelemetry import trace
-    from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor
-
     if not names:
         yield
         return
-    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+    from opentelemetry import trace
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    from cli.spans import LeanProvider
+
+    provider = LeanProvider(resource=resource, shutdown_on_exit=False)
     for name in names:
         provider.add_span_processor(BatchSpanProcessor(_exporter("traces", name).load()(**_stream(name))))
     trace.set_tracer_provider(provider)
-    try:
-        yield
-    finally:
-        provider.shutdown()
+    with _encoding(names):
+        try:
+            yield
+        finally:
+            provider.shutdown()
+
+
+def _encoding(names: Sequence[str]) -> contextlib.AbstractContextManager[None]:
+    if "otlp_proto_http" not in names:
+        return contextlib.nullcontext()
+    from cli.otlp import lean_encoding
+
+    return lean_encoding()
 
 
 @contextlib.contextmanager
-def _metrics(names: tuple[str, ...], resource: Resource, also: Sequence[MetricReader]) -> Iterator[None]:
+def _metrics(names: tuple[str, ...], resource: Resource, scraped: Sequence[ScrapeReader]) -> Iterator[None]:
     from opentelemetry import metrics
-    from opentelemetry.sdk.metrics import MeterProvider
-    from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 
-    if not names and not also:
+    if not names and not scraped:
         yield
         return
-    readers = [PeriodicExportingMetricReader(_exporter("metrics", name).load()(**_stream(name))) for name in names]
-    provider = MeterProvider([*readers, *also], resource=resource, shutdown_on_exit=False)
+    provider = _exported(names, resource, scraped) if names else _scraped_only(resource, scraped[0])
     metrics.set_meter_provider(provider)
     try:
         yield
     finally:
         provider.shutdown()
+
+
+def _exported(names: Sequence[str], resource: Resource, also: Sequence[MetricReader]) -> MeterProvider:
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+
+    readers = [PeriodicExportingMetricReader(_exporter("metrics", name).load()(**_stream(name))) for name in names]
+    return MeterProvider([*readers, *also], resource=resource, shutdown_on_exit=False)
+
+
+def _scraped_only(resource: Resource, reader: ScrapeReader) -> MeterProvider:
+    from cli.meters import LeanMeterProvider
+
+    return LeanMeterProvider(reader, resource)
 
 
 def _exporter(signal: str, name: str) -> EntryPoint:

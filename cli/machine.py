@@ -28,6 +28,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "otel": ("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http"),
     "schema": ("jsonschema",),
     "serve": ("aiohttp", "jsonschema", "uvloop", "opentelemetry-sdk", "opentelemetry-exporter-prometheus"),
+    "demo": ("openai",),
 }
 """Extra -> distributions that it brings; a test holds this to pyproject.toml."""
 PURPOSE: Mapping[str, str] = {
@@ -46,6 +47,7 @@ PURPOSE: Mapping[str, str] = {
     "otel": "export of spans and metrics",
     "schema": "a cascade's generated answers held to their JSON schema",
     "serve": "a fast event loop and metrics for `goldless serve`",
+    "demo": "all that `goldless demo` needs, and the client that asks its server",
 }
 CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 

@@ -128,7 +128,8 @@ def _report(
         out.facts(outcomes if isinstance(outcomes, dict) else {}, title="What became of the questions")
         out.say(f"\ndataset version {pairs.version.version} has {pairs.version.rows:,} preference pairs")
     out.say("confidences rest on agreement alone and are not calibrated: `goldless audit` checks some by hand")
-    out.say("next: goldless train, then goldless progressive --adapter FOLDER for a round of the fine-tuned model")
+    train = f"goldless train {agreed.version.version}"
+    out.say(f"next: {train}" + (f", goldless prefer {pairs.version.version}" if pairs else ""))
     return None
 
 

@@ -127,7 +127,7 @@ def _handle_signals(stop: asyncio.Event, found: Serving, out: Output) -> None:
 
 def _told(found: Serving, out: Output, address: str) -> None:
     """Say where, and what is certified."""
-    from cascade.gateway.policy_life import certified
+    from cascade.gateway.certificates import certified
 
     gateway = found.gateway
     policy = gateway.life.main.policy

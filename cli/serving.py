@@ -61,14 +61,14 @@ def serving_of(settings: Settings, serve: ServeSettings, folder: Path, scrape: C
     billing = Billing(ledger)
     _check_names(serve, policy)
 
-    def open_tier(record: TierRecord, currency: str) -> Upstreams:
+    def open_tier(record: TierRecord, currency: str, last: bool) -> Upstreams:
         upstreams = _upstreams(record, serve, tiers.get(record.name))
-        return stacked(upstreams, serve, record.name, price=record.price_in(currency), billing=billing)
+        return stacked(upstreams, serve, record.name, price=record.price_in(currency), billing=billing, last=last)
 
     pool = TierPool(open_tier, uncertified=serve.uncertified, fallback=serve.fallback, cap=cap_of(serve))
     writer = _writer(serve)
     access = Access(billing, keys=keys, budgets=_budgets(serve), currency=policy.currency)
-    life = PolicyLife(serve, pool.cascade, writer)
+    life = PolicyLife(serve, pool.cascade, writer, keep=pool.keep)
     return Serving(Gateway(serve, life, pool, access, template=template(settings, folder), scrape=scrape), writer)
 
 

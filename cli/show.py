@@ -20,7 +20,7 @@ from curator.errors import InputError
 from curator.types import Json, JsonObject
 
 if TYPE_CHECKING:
-    from curator.store import DatasetDiff, Store
+    from curator.store import DatasetDiff, DatasetVersion, Store
 
 TEXT_WIDTH = 80
 """Characters of a text that a table shows; JSON has all of it."""
@@ -86,10 +86,17 @@ def _listing(store: Store, what: What, version: str, task: str | None) -> tuple[
                 _decoded(row, "value") for table in tables for row in table.to_pylist()
             )
         case What.DATASET:
-            pages = store.dataset_rows(find_version(store, version).version)
-            return ("document_id", "output", "confidence", "weight", "text"), (
-                _decoded(row, "output", "fields", "meta") for table in pages for row in table.to_pylist()
-            )
+            return _version_rows(store, find_version(store, version))
+
+
+def _version_rows(store: Store, version: DatasetVersion) -> tuple[tuple[str, ...], Iterator[Row]]:
+    if version.kind == "preferences":
+        columns: tuple[str, ...] = ("document_id", "chosen", "rejected", "confidence")
+        pages, decoded = store.preference_rows(version.version), ("prompt", "details", "meta")
+    else:
+        columns = ("document_id", "output", "confidence", "weight", "text")
+        pages, decoded = store.dataset_rows(version.version), ("output", "fields", "meta")
+    return columns, (_decoded(row, *decoded) for table in pages for row in table.to_pylist())
 
 
 def _latest_task(store: Store) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -13,6 +14,7 @@ from cli.data import find_version
 from cli.output import duration, plain
 from cli.session import Session, command
 from cli.train_head import train_head
+from cli.training_options import BatchSize, Epochs, MaxLength, Merge, MicroBatch, Out, Restart, Seed
 from curator.errors import ConfigError
 from curator.training.settings import SFTSettings
 
@@ -58,33 +60,21 @@ def train(
             help="The weights to start from; by default those of the settings' engine, of a head MiniLM.",
         ),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="The folder to write; by default named by version.")
-    ] = None,
+    out: Out = None,
     method: Annotated[
         TrainMethod,
         typer.Option("--method", help="lora: an adapter; full: all weights; head: on a frozen encoder."),
     ] = TrainMethod.LORA,
-    epochs: Annotated[int, typer.Option("--epochs", min=1, help="How often every row is seen.")] = DEFAULT.epochs,
+    epochs: Epochs = DEFAULT.epochs,
     learning_rate: Annotated[
         float | None, typer.Option("--learning-rate", help="By default 2e-4 for lora, 2e-5 for full.")
     ] = None,
-    batch_size: Annotated[
-        int, typer.Option("--batch-size", min=1, help="Examples per step of the optimiser.")
-    ] = DEFAULT.batch_size,
-    micro_batch: Annotated[
-        int, typer.Option("--micro-batch", min=1, help="Examples at a time through the model; fewer take less memory.")
-    ] = DEFAULT.micro_batch,
-    max_length: Annotated[
-        int, typer.Option("--max-length", min=1, help="Longer examples (in tokens) are left out.")
-    ] = DEFAULT.max_length,
-    seed: Annotated[
-        int, typer.Option("--seed", help="Decides on the order and on the rows that validate.")
-    ] = DEFAULT.seed,
-    merge: Annotated[
-        bool, typer.Option("--merge", help="Also write a model of its own, adapter and base in one, to <out>-merged.")
-    ] = False,
-    restart: Annotated[bool, typer.Option("--restart", help="Forget the checkpoints and start again.")] = False,
+    batch_size: BatchSize = DEFAULT.batch_size,
+    micro_batch: MicroBatch = DEFAULT.micro_batch,
+    max_length: MaxLength = DEFAULT.max_length,
+    seed: Seed = DEFAULT.seed,
+    merge: Merge = False,
+    restart: Restart = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what it would take: rows, tokens, steps.")
     ] = False,
@@ -108,13 +98,13 @@ def train(
         max_length=max_length,
         seed=seed,
     )
-    weights = base or _engine_weights(session)
+    weights = base or engine_weights(session)
     if dry_run:
         return _dry_run(session, data, weights, settings)
     folder = out or Path(f"model-v{data.found().version}")
     record = _run(session, _Job(data, weights, folder, settings, restart))
-    merged = _merge(session, folder) if merge and method is TrainMethod.LORA else None
-    return _show(session, record, merged)
+    merged = merge_beside(session, folder) if merge and method is TrainMethod.LORA else None
+    return show_trained(session, record, merged)
 
 
 @dataclass(frozen=True)
@@ -152,6 +142,8 @@ class Pace:
         parts = [f"step {now.step:,}/{now.steps:,}"]
         parts += [f"loss {now.loss:.3f}"] if now.loss is not None else []
         parts += [f"validation {now.validation_loss:.3f}"] if now.validation_loss is not None else []
+        if now.chosen is not None and now.rejected is not None:
+            parts += [f"chosen {now.chosen:.2f}, rejected {now.rejected:.2f}"]
         parts += [f"{now.rate:.1f} rows/s"] if now.rate else []
         parts += [f"ETA {duration(now.eta)}"] if now.eta else []
         return ", ".join(parts)
@@ -165,7 +157,7 @@ def _training_set(session: Session, version: str) -> TrainingSet[BaseModel]:
     return TrainingSet(store, task, number)
 
 
-def _engine_weights(session: Session) -> str:
+def engine_weights(session: Session) -> str:
     """The weights of the settings' engine. Raises: ConfigError where it is a server."""
     scheme, _, rest = session.engine_settings().spec.partition(":")
     if scheme not in ("transformers", "vllm"):
@@ -174,20 +166,31 @@ def _engine_weights(session: Session) -> str:
 
 
 def _run(session: Session, job: _Job) -> ModelRecord:
-    from cli.progress import showing
     from curator.training.sft import fine_tune
+
+    def run(report: Callable[[TrainingProgress], None]) -> ModelRecord:
+        return fine_tune(job.data, job.base, job.folder, job.settings, restart=job.restart, progress=report)
+
+    return paced(session, job.folder, run)
+
+
+def paced(
+    session: Session, folder: Path, run: Callable[[Callable[[TrainingProgress], None]], ModelRecord]
+) -> ModelRecord:
+    """A training with its progress shown; where it is stopped, say how to go on."""
+    from cli.progress import showing
 
     pace = Pace()
     try:
         with session.out.guarded(), showing(session.out, pace):
-            return fine_tune(job.data, job.base, job.folder, job.settings, restart=job.restart, progress=pace.report)
+            return run(pace.report)
     except KeyboardInterrupt:
-        session.out.complain(f"stopped after step {pace.done:,}; what was learned is kept in {job.folder}: {GO_ON}")
+        session.out.complain(f"stopped after step {pace.done:,}; what was learned is kept in {folder}: {GO_ON}")
         raise
 
 
-def _merge(session: Session, adapter: Path) -> Path:
-    """Merge, unless it was done before."""
+def merge_beside(session: Session, adapter: Path) -> Path:
+    """Merge an adapter into a folder beside it, unless it was done before."""
     from curator.engines.adapters import record_of
     from curator.training.merge import merge
 
@@ -199,14 +202,15 @@ def _merge(session: Session, adapter: Path) -> Path:
         return merge(adapter, folder)
 
 
-def _show(session: Session, record: ModelRecord, merged: Path | None) -> None:
+def show_trained(session: Session, record: ModelRecord, merged: Path | None) -> None:
+    """Say how a training went, and how to load what it made."""
     if session.out.json:
         return session.out.emit({**plain(record), "merged": str(merged) if merged else None})
-    shown = {name: value for name, value in record.report.items() if name != "settings" and value is not None}
+    shown = {name: value for name, value in record.report.items() if not isinstance(value, dict | list | None)}
     facts = {"model": record.path, "base": record.base, "dataset version": record.dataset_version, **shown}
     session.out.facts(facts, title="Trained")
     adapter = record.report.get("settings")
-    lora = isinstance(adapter, dict) and adapter.get("method") == "lora"
+    lora = isinstance(adapter, dict) and adapter.get("method") != "full"
     load = f'connect("transformers:{record.base}", adapter="{record.path}")' if lora else f"transformers:{record.path}"
     session.out.say(f"load it: {load}")
     if merged:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from curator.export import export_dataset, to_dataset
     from curator.fields import Labels, Ordered, Reasoning
     from curator.pipeline import Curation, Plan, curate
+    from curator.preferences import Preference, freeze_preferences, read_preferences
     from curator.screening import Screening
     from curator.selection import SelectionPolicy
     from curator.sources import open_source
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from curator.task import Classification, Response, Solution, Task, View, classify, respond, solve
     from curator.training.examples import TrainingSet
     from curator.training.merge import merge
+    from curator.training.pairs import PreferenceSet
+    from curator.training.preference import prefer
+    from curator.training.preference_settings import DPOSettings
     from curator.training.settings import SFTSettings, TrainingProgress
     from curator.training.sft import fine_tune
     from curator.training.stored import train_heads
@@ -36,6 +40,7 @@ __all__ = [
     "Budget",
     "Classification",
     "Curation",
+    "DPOSettings",
     "Denoising",
     "Document",
     "Engine",
@@ -44,6 +49,8 @@ __all__ = [
     "Labels",
     "Ordered",
     "Plan",
+    "Preference",
+    "PreferenceSet",
     "Price",
     "Reasoning",
     "Response",
@@ -65,8 +72,11 @@ __all__ = [
     "curate",
     "export_dataset",
     "fine_tune",
+    "freeze_preferences",
     "merge",
     "open_source",
+    "prefer",
+    "read_preferences",
     "respond",
     "solve",
     "to_dataset",
@@ -84,6 +94,7 @@ _HOMES = {
     "curator.export": ("export_dataset", "to_dataset"),
     "curator.fields": ("Labels", "Ordered", "Reasoning"),
     "curator.pipeline": ("Curation", "Plan", "curate"),
+    "curator.preferences": ("Preference", "freeze_preferences", "read_preferences"),
     "curator.screening": ("Screening",),
     "curator.selection": ("SelectionPolicy",),
     "curator.sources": ("open_source",),
@@ -91,6 +102,9 @@ _HOMES = {
     "curator.task": ("Classification", "Response", "Solution", "Task", "View", "classify", "respond", "solve"),
     "curator.training.examples": ("TrainingSet",),
     "curator.training.merge": ("merge",),
+    "curator.training.pairs": ("PreferenceSet",),
+    "curator.training.preference": ("prefer",),
+    "curator.training.preference_settings": ("DPOSettings",),
     "curator.training.settings": ("SFTSettings", "TrainingProgress"),
     "curator.training.sft": ("fine_tune",),
     "curator.training.stored": ("train_heads",),

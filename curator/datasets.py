@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Generic
@@ -24,8 +25,8 @@ SELECTION = "selection"
 class Row(Generic[Output]):
     """One row of a training set: the document, the typed labels, and how far to trust them.
 
-    `confidence` is the least of the fields'; `weight` is what training multiplies the loss with;
-    `fields` holds each field's value, confidence, basis and flags.
+    `confidence` is the least of the fields', NaN where nothing is known of it; `weight` is what training multiplies the
+    loss with; `fields` holds each field's value, confidence, basis and flags.
     """
 
     document: Document
@@ -82,7 +83,8 @@ def read_rows(store: Store, task: Task[Output], version: int) -> Iterator[Row[Ou
         for row in table.to_pylist():
             output = task.output.model_validate_json(row["output"])
             document = Document(row["document_id"], row["text"], orjson.loads(row["meta"] or "{}"))
-            yield Row(document, output, row["confidence"], row["weight"], orjson.loads(row["fields"]))
+            known = math.nan if row["confidence"] is None else row["confidence"]
+            yield Row(document, output, known, row["weight"], orjson.loads(row["fields"]))
 
 
 def wide(store: Store, task_id: str) -> Iterator[tuple[str, dict[str, JsonObject]]]:

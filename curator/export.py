@@ -1,7 +1,8 @@
-"""A dataset version as files: Parquet, JSONL, or TRL's conversational prompt-completion format.
+"""A dataset version as files: Parquet, JSONL, or TRL's conversational formats: prompt and completion for labels,
+prompt, chosen and rejected for preferences.
 
 The conversations ask exactly what the task asks a model, so that a model trained on them answers the
-same questions. Every row has a `weight`, its confidence.
+same questions. Every row of labels has a `weight`, its confidence; every pair has its `confidence`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from curator.datasets import Row, read_rows
 from curator.engines.base import render_messages, scored_texts
 from curator.errors import ConfigError, MissingExtraError, SourceError
 from curator.parsing import MISSING
+from curator.preferences import Preference, read_preferences
 from curator.store import Store
 from curator.task import Output, Task
 from curator.types import Json, JsonObject, Message
@@ -33,7 +35,8 @@ _PAGE = 8192
 def export_dataset(store: Store, task: Task[Output], version: int, path: Path, kind: ExportFormat = "parquet") -> int:
     """Write a version to `path`; returns the rows written. The file appears whole or not at all.
 
-    `trl` writes JSONL rows with `prompt`, `completion` (lists of messages) and `weight`.
+    `trl` writes JSONL rows of messages: of labels `prompt`, `completion` and `weight`, of preferences `prompt`,
+    `chosen`, `rejected` and `confidence`.
     Raises: ConfigError for an unknown format; SourceError if the file cannot be written.
     """
     writers: dict[str, Callable[[Iterator[JsonObject], Path], int]] = {
@@ -43,8 +46,7 @@ def export_dataset(store: Store, task: Task[Output], version: int, path: Path, k
     }
     if kind not in writers:
         raise ConfigError(f"unknown export format {kind!r}", hint=f"one of {', '.join(writers)}")
-    rows = read_rows(store, task, version)
-    records = _conversations(task, rows) if kind == "trl" else map(_flat, rows)
+    records = _records(store, task, version, kind)
     part = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,7 +60,8 @@ def export_dataset(store: Store, task: Task[Output], version: int, path: Path, k
 
 
 def to_dataset(store: Store, task: Task[Output], version: int) -> datasets.Dataset:
-    """The version as a Hugging Face `datasets.Dataset` in TRL's conversational format, with `weight`.
+    """The version as a Hugging Face `datasets.Dataset` in TRL's conversational format: for `SFTTrainer`, or the
+    preference trainers, by the version's kind; with the columns that `export_dataset` writes.
 
     Raises: MissingExtraError without the `datasets` extra.
     """
@@ -66,7 +69,15 @@ def to_dataset(store: Store, task: Task[Output], version: int) -> datasets.Datas
         import datasets
     except ImportError as error:
         raise MissingExtraError("datasets is not installed", hint="pip install 'goldless[datasets]'") from error
-    return datasets.Dataset.from_list(list(_conversations(task, read_rows(store, task, version))))
+    return datasets.Dataset.from_list(list(_records(store, task, version, "trl")))
+
+
+def _records(store: Store, task: Task[Output], version: int, kind: ExportFormat) -> Iterator[JsonObject]:
+    """The rows of a version as `kind` has them."""
+    if store.dataset(version).kind == "preferences":
+        return map(_preferred if kind == "trl" else _pair, read_preferences(store, version))
+    rows = read_rows(store, task, version)
+    return _conversations(task, rows) if kind == "trl" else map(_flat, rows)
 
 
 def conversations(task: Task[Output], row: Row[Output]) -> Iterator[tuple[tuple[Message, ...], str]]:
@@ -102,10 +113,39 @@ def _conversations(task: Task[Output], rows: Iterator[Row[Output]]) -> Iterator[
         for prompt, completion in conversations(task, row):
             yield {
                 "id": row.document.id,
-                "prompt": [{"role": message.role, "content": message.content} for message in prompt],
-                "completion": [{"role": "assistant", "content": completion}],
+                "prompt": _turns(*prompt),
+                "completion": _turns(Message("assistant", completion)),
                 "weight": row.weight,
             }
+
+
+def _preferred(pair: Preference) -> JsonObject:
+    """A pair in TRL's preference format."""
+    return {
+        "id": pair.document.id,
+        "prompt": _turns(*pair.prompt),
+        "chosen": _turns(Message("assistant", pair.chosen)),
+        "rejected": _turns(Message("assistant", pair.rejected)),
+        "confidence": pair.confidence,
+    }
+
+
+def _pair(pair: Preference) -> JsonObject:
+    """A pair with the answers as plain texts, and all that is known of it."""
+    return {
+        "id": pair.document.id,
+        "text": pair.document.text,
+        "prompt": _turns(*pair.prompt),
+        "chosen": pair.chosen,
+        "rejected": pair.rejected,
+        "confidence": pair.confidence,
+        "details": orjson.dumps(pair.details).decode(),
+        "meta": orjson.dumps(pair.document.meta).decode(),
+    }
+
+
+def _turns(*messages: Message) -> list[Json]:
+    return [{"role": message.role, "content": message.content} for message in messages]
 
 
 def _flat(row: Row[Output]) -> JsonObject:

@@ -30,6 +30,10 @@ APART: Final = 2.5
 """Least distance of clusters, in standard deviations, that supports what the raw labels say."""
 RAW_AGREEMENT: Final = 0.9
 """Least agreement of the clusters with the raw labels for weakly separated clusters to be used."""
+EVIDENCE: Final = 10.0
+"""Least by which the Bayesian information criterion must prefer weakly separated clusters to a single one: "very
+strong" evidence (Kass and Raftery 1995). Else the tail of one cluster passes for a rare class, and the raw labels of a
+model that almost always says the same agree with that."""
 LEAST_ROWS: Final = 10
 """Rows that the smallest cluster must hold."""
 DEEPEST: Final = 12.0
@@ -100,7 +104,7 @@ def estimate_prior(raw: Floats, corrected: Floats) -> PriorEstimate:
     if mixture.valley() <= VALLEY:
         return PriorEstimate(mixture.prior, True, "clusters", (low, high))
     agree = float((mixture.rows.argmax(axis=1) == raw.argmax(axis=1)).mean())
-    if agree >= RAW_AGREEMENT and mixture.distance() >= APART:
+    if agree >= RAW_AGREEMENT and mixture.distance() >= APART and mixture.evidence() >= EVIDENCE:
         return PriorEstimate(mixture.prior, False, "clusters+raw", (np.zeros(options), np.ones(options)))
     return uniform
 
@@ -182,6 +186,13 @@ class _Mixture:
         gaps = self.means[:, None] - self.means[None]
         square = np.einsum("abi,ij,abj->ab", gaps, self.precision, gaps)
         return float(np.sqrt(square[~np.eye(len(gaps), dtype=np.bool_)].min()))
+
+    def evidence(self) -> float:
+        """By how much the Bayesian information criterion is better than that of a single Gaussian."""
+        rows, width = self.points.shape
+        spread = np.cov(self.points.T, bias=True).reshape(width, width)
+        single = -0.5 * rows * (float(np.linalg.slogdet(spread)[1]) + width)
+        return float(2 * (self.likelihood - single) - (len(self.prior) - 1) * (width + 1) * np.log(rows))
 
     def valley(self) -> float:
         """Highest ratio, over pairs of clusters, of the density between them to the lower peak."""

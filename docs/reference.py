@@ -132,7 +132,7 @@ def _models() -> Iterator[tuple[str, type[BaseModel]]]:
         yield name, model
         if name == "task":
             yield "task.fields", FieldSettings
-        if name in ("filters", "cascade"):
+        if name in ("filters", "cascade", "serve"):
             yield from ((f"{name}.{key}", inner) for key, inner in _inner(model))
 
 

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
+
+if TYPE_CHECKING:
+    from benchmarks._otlp import Collected
+
+# A busy machine takes its time; how long a property holds is not what these tests are about.
+hypothesis.settings.register_profile("goldless", deadline=None)
+hypothesis.settings.load_profile("goldless")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -116,3 +126,24 @@ def smol() -> Path:
     from curator.engines.weights import resolve
 
     return resolve(SMOL).path
+
+
+@pytest.fixture(scope="session")
+def vllm_spans() -> Iterator[Collected]:
+    """What the suite's `vllm serve` tells of itself, and whoever else sends to its `url`."""
+    pytest.importorskip("opentelemetry.proto", reason="the otel extra is not installed")
+    from benchmarks._otlp import receiving
+
+    with receiving() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def vllm_server(smol, vllm_spans, tmp_path_factory) -> Iterator[str]:
+    """Base URL of the suite's one `vllm serve`, on loopback; the model is called `smol`, and `smol-strong`."""
+    pytest.importorskip("vllm", reason="vLLM is not installed")
+    from vllm_process import serving_vllm
+
+    log = tmp_path_factory.mktemp("vllm-serve") / "log"
+    with serving_vllm(smol, ("smol", "smol-strong"), vllm_spans.url, log) as url:
+        yield url

@@ -1,7 +1,8 @@
 """What README.md and docs/ show is run: every Python block, every shell line, every settings block.
 
 Blocks of one page run in order, in one temporary folder that holds a small corpus (`reviews.jsonl` and
-its kin), Python blocks in one namespace. `http://localhost:8000/v1` is a mock server. In a page:
+its kin), Python blocks in one namespace. `http://localhost:8000/v1` is a mock server, and
+`http://127.0.0.1:8080` is `goldless serve` in front of it, with the page's own policy.json if it made one. In a page:
 
 - `<!-- not run: reason -->` directly above a block leaves it out; `NOT_RUN` below counts them;
 - `<!-- prints -->` directly above a `text` block: the block before it prints exactly that;
@@ -31,19 +32,24 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from docs_server import serving
+from route_builders import MOOD
+from serving_process import cascade_of, saved, started
 
 from cli.settings import Settings
+from curator.types import DecideRequest
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SERVER = "http://localhost:8000/v1"
+GATEWAY = "http://127.0.0.1:8080"
 NOT_RUN = {
     "README.md": 1,
-    "benchmarks.md": 24,
+    "benchmarks.md": 27,
     "cli.md": 1,
     "engines.md": 1,
-    "gateway.md": 2,
+    "gateway.md": 1,
     "methods.md": 1,
+    "preferences.md": 1,
     "reasoning.md": 1,
     "training.md": 1,
 }
@@ -104,16 +110,18 @@ def blocks(page: Path) -> list[Block]:
 
 
 class Reader:
-    """Somebody who does all that a page says, in `folder`."""
+    """Somebody who does all that a page says, in `folder`. What they start ends with `stack`."""
 
-    def __init__(self, folder: Path, server: str) -> None:
+    def __init__(self, folder: Path, server: str, stack: contextlib.ExitStack) -> None:
         self.folder = folder
         self.server = server
+        self._stack = stack
+        self._gateway = ""
         self.names: dict[str, object] = {"__name__": "__main__"}
         self.printed = ""
 
     def follow(self, block: Block) -> None:
-        text = block.text.replace(SERVER, self.server)
+        text = self._here(block.text) if block.runs else block.text
         if block.above == "<!-- prints -->":
             assert self.printed.strip() == block.text.strip(), f"{block} shows what is not printed:\n{self.printed}"
         elif not block.runs:
@@ -127,7 +135,16 @@ class Reader:
         elif block.language == "python":
             self.printed = self._python(block, text)
         else:
-            self.printed = "".join(self._shell(block, line.replace(SERVER, self.server)) for line in block.commands)
+            self.printed = "".join(self._shell(block, self._here(line)) for line in block.commands)
+
+    def _here(self, text: str) -> str:
+        """The text with the addresses of the servers that run."""
+        if GATEWAY in text and not self._gateway:
+            if not (self.folder / "policy.json").exists():
+                specs = {name: f"{self.server}#{name}?dialect=decisions" for name in ("small", "strong")}
+                saved(self.folder, cascade_of(specs, {DecideRequest("", (MOOD,)): {"mood": [0.8]}}))
+            _, self._gateway = self._stack.enter_context(started(self.folder))
+        return text.replace(SERVER, self.server).replace(GATEWAY, self._gateway or GATEWAY)
 
     def _python(self, block: Block, text: str) -> str:
         # Blank lines in front: a traceback then names the line of the page.
@@ -179,8 +196,8 @@ def _marks(page: Path) -> list[pytest.MarkDecorator]:
 
 @pytest.mark.parametrize("page", [pytest.param(page, marks=_marks(page), id=page.name) for page in PAGES])
 def test_what_a_page_shows_runs(page: Path, folder: Path) -> None:
-    with serving(speaks=("decisions", "chat")) as server:
-        reader = Reader(folder, server)
+    with contextlib.ExitStack() as stack:
+        reader = Reader(folder, stack.enter_context(serving(speaks=("decisions", "chat"))), stack)
         for block in blocks(page):
             reader.follow(block)
 

@@ -15,11 +15,12 @@ from curator.engines.scripted import ScriptedEngine
 from curator.errors import ConfigError, SourceError
 from curator.export import export_dataset, to_dataset
 from curator.pipeline import Curation, Plan, curate
+from curator.preferences import Preference, freeze_preferences
 from curator.screening import Screening
 from curator.sources import open_source
 from curator.store import Store
 from curator.task import Task, classify, solve
-from curator.types import DecideRequest
+from curator.types import DecideRequest, Document, Message
 
 pytestmark = pytest.mark.anyio
 
@@ -86,6 +87,58 @@ async def test_a_solved_row_ends_with_its_answer(tmp_path):
     export_dataset(result.store, task, 1, tmp_path / "train.jsonl", "trl")
     first = orjson.loads((tmp_path / "train.jsonl").read_bytes().splitlines()[0])
     assert first["completion"][0]["content"] == "one, two\nAnswer: 2"
+
+
+def preferred(folder: Path) -> tuple[Store, Task[BaseModel]]:
+    """A store whose version 1 holds two pairs."""
+    store, task = Store(folder / "p.duckdb"), solve(int, "Add.")
+    document = Document("q1", "1 + 1?", {"source": "x"})
+    store.add_documents([[document]], source="s", run_id="r")
+    prompt = (Message("system", "Be brief."), Message("user", "1 + 1?"))
+    first = Preference(document, prompt, "Answer: 2", "Answer: «3»", 0.75, {"chosen": {"sample": 4}})
+    second = Preference(document, prompt, "So 2.\nAnswer: 2", "Answer: 11", 0.5, {})
+    with store.run("pairs", {}) as run:
+        freeze_preferences(task, store, run, [first, second], {}, {})
+    return store, task
+
+
+GOLDEN_PAIRS = """\
+{"id":"q1","prompt":[{"role":"system","content":"Be brief."},{"role":"user","content":"1 + 1?"}],\
+"chosen":[{"role":"assistant","content":"Answer: 2"}],"rejected":[{"role":"assistant","content":"Answer: «3»"}],\
+"confidence":0.75}
+{"id":"q1","prompt":[{"role":"system","content":"Be brief."},{"role":"user","content":"1 + 1?"}],\
+"chosen":[{"role":"assistant","content":"So 2.\\nAnswer: 2"}],"rejected":[{"role":"assistant","content":"Answer: 11"}],\
+"confidence":0.5}
+"""
+
+
+async def test_pairs_are_written_in_trls_preference_format(tmp_path):
+    store, task = preferred(tmp_path)
+    assert export_dataset(store, task, 1, tmp_path / "pairs.jsonl", "trl") == 2
+    assert (tmp_path / "pairs.jsonl").read_text() == GOLDEN_PAIRS
+
+
+async def test_trl_reads_the_pairs_as_conversations(tmp_path):
+    from trl import is_conversational
+    from trl.data_utils import extract_prompt
+
+    store, task = preferred(tmp_path)
+    dataset = to_dataset(store, task, 1)
+    assert dataset.column_names == ["id", "prompt", "chosen", "rejected", "confidence"]
+    assert is_conversational(dataset[0])
+    implicit = {side: dataset[0]["prompt"] + dataset[0][side] for side in ("chosen", "rejected")}
+    assert extract_prompt(implicit) == {name: dataset[0][name] for name in ("prompt", "chosen", "rejected")}
+
+
+async def test_parquet_and_jsonl_hold_the_same_pairs_and_where_they_come_from(tmp_path):
+    store, task = preferred(tmp_path)
+    for kind in ("parquet", "jsonl"):
+        assert export_dataset(store, task, 1, tmp_path / f"out.{kind}", kind) == 2
+    table = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    assert table == [orjson.loads(line) for line in (tmp_path / "out.jsonl").read_bytes().splitlines()]
+    assert (table[0]["text"], table[0]["chosen"], table[0]["rejected"]) == ("1 + 1?", "Answer: 2", "Answer: «3»")
+    assert orjson.loads(table[0]["details"]) == {"chosen": {"sample": 4}}
+    assert orjson.loads(table[0]["meta"]) == {"source": "x"}
 
 
 async def test_clear_errors_and_no_half_file(tmp_path):

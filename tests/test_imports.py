@@ -62,8 +62,9 @@ HEAVY = (
     "math_verify",
 )
 LAZY = ("duckdb", "pyarrow", "aiohttp", "numpy")
-FOREIGN_TELEMETRY = {"curator.telemetry", "cli.logs"}
-"""`curator.telemetry` is the only user of the OpenTelemetry API; `cli.logs` sets up the SDK."""
+FOREIGN_TELEMETRY = {"curator.telemetry", "cli.logs", "cli.span_tree", "cli.spans", "cli.otlp", "cli.meters"}
+"""`curator.telemetry` is the only user of the OpenTelemetry API; `cli.logs` sets up the SDK, cheaper than it comes, and
+`cli.span_tree` names the type of what that recorded."""
 MODELS = (
     "curator.engines.classifier",
     "curator.engines.encoder",

@@ -66,6 +66,14 @@ def test_weak_clusters_are_used_only_where_the_raw_labels_say_the_same():
     assert fit_decisions(biased).prior.method == "uniform"
 
 
+def test_the_tail_of_one_cluster_is_no_rare_class_though_the_raw_labels_agree():
+    odds = -np.random.default_rng(1).gamma(12, 1, 300)
+    odds = 0.4 * (odds - odds.mean()) / odds.std()
+    odds -= np.quantile(odds, 0.05)  # the model calls one in twenty by the other name
+    logprobs = -np.logaddexp(0.0, np.stack([odds, -odds], axis=1))[:, None]
+    assert fit_decisions(logprobs).prior.method == "uniform"
+
+
 def test_no_prior_from_too_few_rows_or_too_many_options():
     few, _ = answers((0.8, 0.2), 6.0, n=30)
     assert not estimate_prior(few[:, 0], few[:, 0]).identified

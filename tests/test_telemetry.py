@@ -53,6 +53,8 @@ async def main():
     except RefusalError:
         pass
     await local.generate(chat)
+    decider = TracingEngine(ScriptedEngine(decide=lambda asked: [0.2, 0.8]), content=True)
+    await decider.decide(row)
     return port, parent
 
 port, parent = asyncio.run(main())
@@ -133,6 +135,8 @@ def test_texts_are_recorded_on_request_only(recorded):
     assert json.loads(answered["gen_ai.input.messages"])[0]["parts"] == [{"type": "text", "content": "secret"}]
     assert answered["gen_ai.request.choice.count"] == 2
     assert answered["gen_ai.response.finish_reasons"] == ["stop", "stop"]
+    (said,) = json.loads(recorded["spans"][5]["attributes"]["gen_ai.output.messages"])
+    assert said == {"role": "assistant", "parts": [{"type": "text", "content": '{"mood":"bad"}'}]}
 
 
 def test_a_failure_is_marked_without_its_message(recorded):
@@ -149,7 +153,7 @@ def test_metrics_have_the_conventions_buckets(recorded):
     assert (duration["unit"], tokens["unit"]) == ("s", "{token}")
     bounds = [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92]
     assert duration["data"]["data_points"][0]["explicit_bounds"] == pytest.approx(bounds)
-    assert sum(point["count"] for point in duration["data"]["data_points"]) == 3
+    assert sum(point["count"] for point in duration["data"]["data_points"]) == 4
     assert {point["attributes"].get("error.type") for point in duration["data"]["data_points"]} == {
         None,
         "RefusalError",

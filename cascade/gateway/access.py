@@ -42,7 +42,7 @@ class Access:
         self.keys = keys
         self.limiter = limiter or Limiter()
         self.budgets = budgets or Budgets()
-        self._currency = currency
+        self._uncapped = Caps(currency=currency)
 
     def identify(self, authorization: str | None) -> KeyRecord | None:
         """The key in an `Authorization` header; None where no keys are asked for. Raises: KeyRejectedError"""
@@ -68,7 +68,7 @@ class Access:
         if cap is not None and not 0 <= cap < float("inf"):
             raise InputError(f"the budget of a request is an amount of money, not {cap}")
         if key is None:
-            with self.billing.open(request_id, "", self.budgets.purse("", Caps(currency=self._currency), cap)) as bill:
+            with self.billing.open(request_id, "", self.budgets.purse("", self._uncapped, cap)) as bill:
                 yield bill
             return
         estimate = tokens_of(request)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from cascade.gateway import handlers, health, texts
 from cascade.gateway.bodies import Refused
@@ -31,9 +31,19 @@ def build_app(gateway: Gateway) -> web.Application:
     # One byte more, so that a body of exactly the most passes whatever aiohttp compares with.
     app = web.Application(client_max_size=gateway.settings.limits.body + 1)
     for one in ENDPOINTS:
-        app.router.add_route(one.method, one.path, guarded(gateway, one))
-    app.router.add_route("*", "/{path:.*}", guarded(gateway, Endpoint("*", "", _nothing, keyed=False)))
+        app.router.add_route(one.method, one.path, guarded(gateway, one), expect_handler=_expected)
+    nothing = guarded(gateway, Endpoint("*", "", _nothing, keyed=False))
+    app.router.add_route("*", "/{path:.*}", nothing, expect_handler=_expected)
     return app
+
+
+async def _expected(request: web.Request) -> None:
+    """Have a body sent for which the client waits. Any other expectation is read over, as RFC 9110 (10.1.1) allows;
+    aiohttp's own way is a refusal in plain text."""
+    if request.version >= HttpVersion11 and request.headers["Expect"].lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        # The answer has not begun.
+        request.writer.output_size = 0
 
 
 async def _nothing(gateway: Gateway, request: web.Request, call: Call) -> web.StreamResponse:

@@ -33,9 +33,18 @@ async def read_json(request: web.Request, limits: LimitSettings) -> Json:
     try:
         found: Json = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
-        problem = "is empty" if not raw else f"is no valid JSON: {error}"
+        problem = "is empty" if not raw else _not_utf8(raw) or f"is no valid JSON: {error}"
         raise Refused(Fault(400, f"the body {problem}", "invalid_request_error", "invalid_json")) from None
     return found
+
+
+def _not_utf8(raw: bytes) -> str:
+    """Where the body is no text; nothing if it is."""
+    try:
+        raw.decode()
+    except UnicodeDecodeError as error:
+        return f"is no valid UTF-8: byte {error.start} is {raw[error.start]:#04x}"
+    return ""
 
 
 async def _read(request: web.Request, limits: LimitSettings) -> bytes:
@@ -52,11 +61,11 @@ async def _read(request: web.Request, limits: LimitSettings) -> bytes:
     except TimeoutError:
         text = f"the body was not all there after {limits.body_seconds:g} s"
         raise Refused(Fault(408, text, "invalid_request_error", "request_timeout"), closes=True) from None
-    except (web.HTTPException, ValueError):
+    except (web.HTTPException, web.RequestPayloadError, ValueError):
         text = "the body does not have the encoding that its headers say"
         raise Refused(Fault(400, text, "invalid_request_error", "invalid_encoding"), closes=True) from None
 
 
 def _too_large(most: int) -> Refused:
-    text = f"the body has more than {most} bytes"
+    text = f"the body has more than {most} bytes, the most that this server takes (its serve.limits.body)"
     return Refused(Fault(413, text, "invalid_request_error", "body_too_large"), closes=True)

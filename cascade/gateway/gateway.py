@@ -19,7 +19,7 @@ from cascade.gateway.tiers import TierPool
 from cascade.gateway.upstreams import Upstreams
 from cascade.observer import Observer
 from cascade.routed import Answer, Routed
-from cascade.streaming import RoutedStream
+from cascade.routed_stream import RoutedStream
 from cascade.traffic import Request
 from curator.engines.deadline import deadline
 from curator.types import Completion, DecideRequest, Decision, GenerateRequest, JsonObject, Template
@@ -106,18 +106,21 @@ class Gateway:
     async def _admitted(self, call: Call, request: Request) -> AsyncIterator[tuple[Observer, Bill]]:
         """A place for the request, who answers it, and its bill. Waiting for a place is no overhead."""
         call.observer = observer = self.life.choose(call.id)
-        with deadline(self.settings.limits.seconds):
-            began = time.perf_counter()
-            async with self.admission:
-                call.waited += time.perf_counter() - began
-                with self.access.admit(call.id, call.key, request, cap=call.control.budget) as bill:
-                    yield observer, bill
+        observer.users += 1
+        try:
+            with deadline(self.settings.limits.seconds):
+                began = time.perf_counter()
+                async with self.admission:
+                    call.waited += time.perf_counter() - began
+                    with self.access.admit(call.id, call.key, request, cap=call.control.budget) as bill:
+                        yield observer, bill
+        finally:
+            observer.users -= 1
 
     @property
     def stacks(self) -> dict[str, Upstreams]:
         """The tiers of the policy that serves."""
-        policy = self.life.main.policy
-        return {tier.name: self.pool.stack(tier, policy.currency) for tier in policy.tiers}
+        return self.pool.stacks(self.life.main.policy)
 
     def control(self, call: Call, headers: Mapping[str, str], model: str) -> None:
         """Read what the request asks of the cascade. Raises: as `control_of`; NotAllowedError."""

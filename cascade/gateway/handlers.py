@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from aiohttp import web
 
 from cascade.gateway.bodies import read_json
@@ -52,7 +50,7 @@ async def model(gateway: Gateway, request: web.Request, call: Call) -> web.Strea
 
 def _put(gateway: Gateway, request: DecideRequest) -> DecideRequest:
     """The questions in the words that were certified."""
-    return replace(request, template=gateway.template)
+    return DecideRequest(request.state, request.questions, gateway.template, request.demonstrations)
 
 
 def _made(gateway: Gateway) -> int:

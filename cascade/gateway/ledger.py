@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Final, NamedTuple
 from pydantic import NonNegativeFloat, PositiveInt
 
 from cascade.gateway.ledger_files import SUFFIX, Entry, to_row, to_table
+from cascade.gateway.ledger_merge import merge
 from cascade.rotating import Counts, Layout, RotatingWriter, Rotation
 from curator import telemetry
 
@@ -23,6 +25,10 @@ logger = logging.getLogger(__name__)
 
 DAYS: Final = 32
 """Days whose totals are kept apart in memory; what is older is added up under no day."""
+
+
+SCRAPE: Final = 0.1
+"""Seconds within which metrics are asked for together."""
 
 
 class LedgerSettings(Rotation):
@@ -91,7 +97,7 @@ class Ledger:
     """
 
     def __init__(self, settings: LedgerSettings | None = None) -> None:
-        layout = Layout("ledger entry", SUFFIX, to_row, to_table, keep=True)
+        layout = Layout("ledger entry", SUFFIX, to_row, to_table, keep=True, tidy=merge)
         self._writer = None if settings is None else RotatingWriter(settings, layout)
         self._totals: dict[Group, Total] = {}
         self._lock = threading.Lock()
@@ -139,12 +145,7 @@ class Ledger:
 def measure(ledger: Ledger) -> None:
     """Show a ledger's totals as metrics, by tier, key and kind: `cascade.ledger.attempts`, `.unknown`, `.tokens` and
     `.cost`. Once per ledger and process."""
-
-    def sums() -> dict[Group, Total]:
-        found: dict[Group, Total] = {}
-        for group, total in ledger.totals.items():
-            found.setdefault(group._replace(day=""), Total()).add(total)
-        return found
+    sums = _Sums(ledger).read
 
     def show(name: str, unit: str, description: str, read: Callable[[Total], Readings]) -> None:
         def values() -> list[tuple[float, telemetry.Attributes]]:
@@ -156,6 +157,24 @@ def measure(ledger: Ledger) -> None:
     show("unknown", "{attempt}", "Calls whose usage nobody told.", lambda total: [(total.unknown, {})])
     show("cost", "{money}", "Money for all calls of models.", lambda total: [(total.cost, {})])
     show("tokens", "{token}", "Tokens of all calls of models.", _tokens)
+
+
+class _Sums:
+    """A ledger's totals over all days. The metrics of one scrape ask for them one after the other, and get the same."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._read = -SCRAPE
+        self._sums: dict[Group, Total] = {}
+
+    def read(self) -> dict[Group, Total]:
+        now = time.monotonic()
+        if now - self._read >= SCRAPE:
+            found: dict[Group, Total] = {}
+            for group, total in self._ledger.totals.items():
+                found.setdefault(group._replace(day=""), Total()).add(total)
+            self._read, self._sums = now, found
+        return self._sums
 
 
 Readings = list[tuple[float, dict[str, telemetry.Attribute]]]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,19 +17,20 @@ from typing import Final
 
 from cascade.artifact import load
 from cascade.gateway.background import Background
-from cascade.gateway.live_file import read_states, write_states
+from cascade.gateway.certificates import certified, certifies
+from cascade.gateway.live_file import LiveFile, Stamp, read_states, stamp, write_states
 from cascade.gateway.rehearsal import Rehearsal
 from cascade.gateway.rollout import Rollout, falls_in, read_rollout
 from cascade.gateway.settings import ServeSettings
 from cascade.live import LiveSettings
 from cascade.live_state import LiveState
 from cascade.observer import Due, Observer
-from cascade.policy import Policy, Verdict
+from cascade.policy import Policy
 from cascade.routed import Answer, Routed
 from cascade.router import Cascade
 from cascade.traffic import Request
 from cascade.traffic_writer import TrafficWriter
-from curator.errors import ConfigError, GoldlessError
+from curator.errors import GoldlessError
 from curator.types import DecideRequest, Decision
 
 log = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ log = logging.getLogger(__name__)
 MOST_STATES: Final = 256
 """Live states that are kept, those of policies that no longer serve included."""
 
-Stamp = tuple[int, int, int] | None
+Keep = Callable[[Sequence[Policy]], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +51,20 @@ class Candidate:
 
 
 class PolicyLife:
-    """`make` makes a cascade of a policy, with the tiers that this server has. Call from one event loop.
+    """`make` makes a cascade of a policy, with the tiers that this server has; `keep` closes those that none of the
+    policies given to it has. Call from one event loop.
 
     Raises: ConfigError for the settings' policy, as `cascade.artifact.load` and `make`; a candidate that cannot be used
     is only said.
     """
 
     def __init__(
-        self, settings: ServeSettings, make: Callable[[Policy], Cascade], writer: TrafficWriter | None = None
+        self,
+        settings: ServeSettings,
+        make: Callable[[Policy], Cascade],
+        writer: TrafficWriter | None = None,
+        *,
+        keep: Keep | None = None,
     ) -> None:
         self.settings = settings
         self.candidate: Candidate | None = None
@@ -66,13 +73,20 @@ class PolicyLife:
         self.audits = Background(settings.live.waiting)
         self.rehearsals = Background(settings.live.waiting)
         self._make = make
+        self._keep = keep
         self.writer = writer
-        states = read_states(settings.live.state) if settings.live.share else ()
+        self._file = LiveFile(settings.live.state) if settings.live.share else None
+        states = () if self._file is None else read_states(self._file.path)
         self._states = {(state.question, state.certificate): state for state in states}
         self._saved = tuple(states)
+        self._others: dict[Path, tuple[LiveState, ...]] = {}
+        """What other processes know of their live risk, by file."""
+        self._retired: list[Observer] = []
+        """Those whose policy serves no more, while something of theirs is under way."""
         self._tried: Path | None = None
         """The file of the policy that is, or should be, tried."""
-        self._stamps: dict[Path, Stamp] = {settings.policy: _stamp(settings.policy)}
+        self._stamps: dict[Path, Stamp] = {settings.policy: stamp(settings.policy)}
+        self._look_at_others()
         self.main = self._open(settings.policy)
         self._look_at_rollout()
 
@@ -90,7 +104,7 @@ class PolicyLife:
         """After an answer: count it, audit it and rehearse the candidate in the background, as far as there is room.
         What the caller has overridden is not rehearsed."""
         due = observer.note(query_id, request, routed, datetime.now(UTC))
-        if due is not None and not self.audits.start(lambda: self._audit(observer, due)):
+        if due is not None and not self._start(self.audits, observer, lambda: self._audit(observer, due)):
             observer.lose(due)
         tried = self.candidate
         if (
@@ -100,17 +114,29 @@ class PolicyLife:
             and isinstance(request, DecideRequest)
         ):
             decided: Routed[Decision] = routed  # type: ignore[assignment]
-            self.rehearsals.start(lambda: tried.rehearsal.judge(request, decided))
+            self._start(self.rehearsals, tried.observer, lambda: tried.rehearsal.judge(request, decided))
 
     async def watch(self) -> None:
-        """Look at the files every `watch_seconds`, and keep the live risk; for as long as the server runs."""
+        """Look at the files every `watch_seconds`, keep the live risk, and close what nobody uses any more; for as
+        long as the server runs."""
         while True:
             await asyncio.sleep(self.settings.watch_seconds)
             self.refresh()
             self.save()
+            await self.sweep()
+
+    async def sweep(self) -> None:
+        """Close the tiers that only policies have had that serve no more, once nothing of theirs is under way."""
+        if self._keep is not None:
+            self._retired = [one for one in self._retired if one.users]
+            tried = [] if self.candidate is None else [self.candidate.observer]
+            await self._keep([one.policy for one in (self.main, *tried, *self._retired)])
 
     def refresh(self, *, again: bool = False) -> None:
-        """Take over what has changed and holds. With `again`, files are read whether they changed or not."""
+        """Take over what has changed and holds, and the alarms of other processes. With `again`, the policies' files
+        are read whether they changed or not."""
+        if self._look_at_others():
+            self._adopt([self.main, *([self.candidate.observer] if self.candidate else [])])
         path = self.settings.policy
         if self._changed(path) or again:
             self._attempt(path, self._replace_main)
@@ -118,23 +144,42 @@ class PolicyLife:
 
     def save(self) -> None:
         """Write the live risk where it has changed. A disk that is full is said; serving goes on."""
-        if not self.settings.live.share:
+        if self._file is None:
             return
         self._remember([self.main, *([self.candidate.observer] if self.candidate else [])])
         states = tuple(self._states.values())
         if states == self._saved:
             return
         try:
-            write_states(self.settings.live.state, states)
+            write_states(self._file.path, states)
             self._saved = states
-            self.problems.pop(str(self.settings.live.state), None)
+            self.problems.pop(str(self._file.path), None)
         except OSError as error:
-            self._say(self.settings.live.state, f"the live risk cannot be kept: {error.strerror}")
+            self._say(self._file.path, f"the live risk cannot be kept: {error.strerror}")
 
     async def finish(self, seconds: float) -> None:
         """Finish what is in the background within `seconds`, and keep the live risk."""
         await asyncio.gather(self.audits.finish(seconds), self.rehearsals.finish(seconds))
         self.save()
+        if self._file is not None:
+            self._file.close()
+
+    def _start(
+        self, background: Background, observer: Observer, work: Callable[[], Coroutine[object, object, None]]
+    ) -> bool:
+        """Begin work with the tiers of `observer`, which stay open for it."""
+
+        async def using() -> None:
+            try:
+                await work()
+            finally:
+                observer.users -= 1
+
+        observer.users += 1
+        if background.start(using):
+            return True
+        observer.users -= 1
+        return False
 
     async def _audit(self, observer: Observer, due: Due[Answer]) -> None:
         before = observer.cascade
@@ -161,14 +206,34 @@ class PolicyLife:
         given = self.settings.live
         live = LiveSettings(share=given.share, delta=given.delta, alpha=given.alpha) if given.share else None
         states: Iterable[LiveState] = self._states.values()
-        return Observer(self._make, policy, live, writer=self.writer, states=states)
+        found = Observer(self._make, policy, live, writer=self.writer, states=states)
+        self._adopt([found])
+        return found
+
+    def _look_at_others(self) -> bool:
+        """Read what other processes have written since; whether there was anything."""
+        changed = [] if self._file is None else self._file.others()
+        for path in changed:
+            try:
+                self._others[path] = read_states(path)
+                self.problems.pop(str(path), None)
+            except GoldlessError as error:
+                self._say(path, f"what another process knows is not in use: {error}")
+        return bool(changed)
+
+    def _adopt(self, observers: Iterable[Observer]) -> None:
+        """Be as careful as the most careful of the processes."""
+        for observer in observers:
+            for states in self._others.values():
+                observer.adopt(states)
 
     def _replace_main(self, path: Path) -> None:
         self._remember([self.main])
         found = self._open(path)
         if found.policy.checksum == self.main.policy.checksum:
             return
-        _certifies(found.policy, path)
+        certifies(found.policy, path)
+        self._retired.append(self.main)
         self.main = found
         log.warning("the policy %s is in use now: %s", path, certified(found.policy))
 
@@ -188,16 +253,19 @@ class PolicyLife:
         if told is None:
             if now is not None:
                 log.warning("the policy %s is no longer tried", now.rollout.policy)
+                self._retired.append(now.observer)
             self.candidate = None
             return
         self._changed(told.policy)
         if now is not None:
             self._remember([now.observer])
         found = self._open(told.policy)
-        _certifies(found.policy, told.policy)
+        certifies(found.policy, told.policy)
         if now is not None and found.policy.checksum == now.observer.policy.checksum:
             self.candidate = Candidate(told, now.observer, now.rehearsal)
         else:
+            if now is not None:
+                self._retired.append(now.observer)
             self.candidate = Candidate(told, found, Rehearsal(found.cascade))
         log.warning("the policy %s: stage %s, %s", told.policy, told.stage, certified(found.policy))
 
@@ -215,32 +283,6 @@ class PolicyLife:
 
     def _changed(self, path: Path) -> bool:
         """Whether the file is another one than when this was asked last."""
-        before, now = self._stamps.get(path), _stamp(path)
+        before, now = self._stamps.get(path), stamp(path)
         self._stamps[path] = now
         return before != now
-
-
-def certified(policy: Policy) -> str:
-    """What a policy certifies, in a line."""
-    said = [
-        f"{entry.name}: {_certificate(entry.certificate.verdict, entry.certificate.bound)}"
-        for entry in policy.questions
-    ]
-    return "; ".join(said) or "it certifies nothing"
-
-
-def _certificate(verdict: Verdict, bound: float | None) -> str:
-    return f"{verdict}, risk at most {bound:.3g}" if verdict is Verdict.PASS and bound is not None else str(verdict)
-
-
-def _certifies(policy: Policy, path: Path) -> None:
-    if not any(entry.certificate.verdict is Verdict.PASS for entry in policy.questions):
-        raise ConfigError(f"{path} certifies nothing: {certified(policy)}", hint="certify again: `goldless certify`")
-
-
-def _stamp(path: Path) -> Stamp:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino

@@ -57,11 +57,13 @@ class Replicas:
             Replica(name, BreakerEngine(engine, _breaker(name, settings, clock, on_state), clock), clock)
             for name, engine in replicas.items()
         ]
+        # Asked for with every request, and it goes through all wrappers: an engine's do not change.
+        self._capabilities = frozenset.intersection(*(engine.capabilities for engine in replicas.values()))
 
     @property
     def capabilities(self) -> frozenset[Capability]:
         """What all replicas can do."""
-        return frozenset.intersection(*(replica.engine.capabilities for replica in self._replicas))
+        return self._capabilities
 
     @property
     def concurrency(self) -> int:

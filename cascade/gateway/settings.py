@@ -30,7 +30,8 @@ class LimitSettings(_Table):
     """What one process takes on. Bodies of more than `body` bytes are refused, and those that are not all there after
     `body_seconds`; connections on which nobody asks anything are closed after `idle_seconds`. `in_flight` requests are
     answered at once, `queue` more wait for at most `queue_seconds`, the rest is told to come again. A request ends
-    after `seconds`, whatever the tiers do, and at the end the server waits `drain_seconds` for those in flight."""
+    after `seconds`, whatever the tiers do, and at the end the server waits `drain_seconds` for those in flight. A chat
+    or response that names no limit of its own may generate `max_tokens`: money is reserved for as many."""
 
     body: PositiveInt = 4 * MEGABYTE
     body_seconds: PositiveFloat = 20.0
@@ -40,10 +41,12 @@ class LimitSettings(_Table):
     queue_seconds: PositiveFloat = 5.0
     seconds: PositiveFloat = 120.0
     drain_seconds: NonNegativeFloat = 30.0
+    max_tokens: PositiveInt = 1024
 
 
 class ResilienceSettings(_Table):
-    """A failed call is tried up to `attempts` times, and each ends after `timeout` seconds. A second call on another
+    """A failed call is tried up to `attempts` times (below the last tier at most twice, as the next one answers sooner
+    than a long wait ends), and each ends after `timeout` seconds. A second call on another
     replica is made for at most the share `hedge` of the requests (0: never). At most the share `escalation` of the
     requests (1: no cap), and at most `escalation_money` per minute, go to the last tier; beyond it the best lower
     answer is served, marked (`capped = "draft"`), or the request is refused (`"refuse"`)."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from cascade.gateway.billing import Billing
 from cascade.gateway.escalation import EscalationCap, EscalationSettings
 from cascade.gateway.hedging import HedgeSettings
 from cascade.gateway.settings import ServeSettings
-from cascade.gateway.upstreams import Upstreams, UpstreamSettings, guard_upstreams
+from cascade.gateway.upstreams import RETRY, Upstreams, UpstreamSettings, guard_upstreams
 from curator.engines.base import Engine
 from curator.engines.metering import Meter, MeteredEngine
 from curator.engines.retry import RetryPolicy
@@ -17,9 +18,16 @@ from curator.types import Price
 
 
 def stacked(
-    upstreams: Mapping[str, Engine], settings: ServeSettings, tier: str, *, price: Price | None, billing: Billing
+    upstreams: Mapping[str, Engine],
+    settings: ServeSettings,
+    tier: str,
+    *,
+    price: Price | None,
+    billing: Billing,
+    last: bool,
 ) -> Upstreams:
-    """The upstreams (name -> engine, the one that the policy names first) of one tier as one engine.
+    """The upstreams (name -> engine, the one that the policy names first) of one tier as one engine. Only the `last`
+    tier is tried as often as the settings say, for as long as a request may take: below it the next one answers sooner.
 
     Raises: ConfigError where they are not of one model.
     """
@@ -27,8 +35,10 @@ def stacked(
     meter = billing.meter(tier, next(iter(upstreams.values())).identity.model, price)
     each = {name: _one(engine, meter, price, settings.content) for name, engine in upstreams.items()}
     retry = RetryPolicy(given.attempts, total=settings.limits.seconds, base=0.1, cap=2.0)
+    if not last:
+        retry = replace(RETRY, attempts=min(given.attempts, RETRY.attempts))
     hedge = HedgeSettings(share=given.hedge) if given.hedge and len(each) > 1 else None
-    return guard_upstreams(each, UpstreamSettings(given.timeout, retry if given.attempts > 1 else None, hedge))
+    return guard_upstreams(each, UpstreamSettings(given.timeout, retry if retry.attempts > 1 else None, hedge))
 
 
 def _one(engine: Engine, meter: Meter, price: Price | None, content: bool) -> Engine:

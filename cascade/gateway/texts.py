@@ -13,7 +13,7 @@ from cascade.gateway.bodies import read_json
 from cascade.gateway.gateway import Call, Gateway
 from cascade.gateway.guard import REQUEST_ID, answer, stamp, tell
 from cascade.routed import Routed
-from cascade.streaming import RoutedStream
+from cascade.routed_stream import RoutedStream
 from cascade.wire import (
     answers,
     extras,
@@ -55,7 +55,8 @@ class Shape:
 
 async def chat(gateway: Gateway, request: web.Request, call: Call) -> web.StreamResponse:
     """`POST /v1/chat/completions`."""
-    found = chat_wire.parse(await read_json(request, gateway.settings.limits))
+    limits = gateway.settings.limits
+    found = chat_wire.parse(await read_json(request, limits), limits.max_tokens)
     gateway.control(call, request.headers, found.model)
     mark = stamp("chatcmpl", call, found.model)
     if found.stream:
@@ -82,7 +83,8 @@ async def completions(gateway: Gateway, request: web.Request, call: Call) -> web
 
 async def responses(gateway: Gateway, request: web.Request, call: Call) -> web.StreamResponse:
     """`POST /v1/responses`."""
-    found = responses_wire.parse(await read_json(request, gateway.settings.limits))
+    limits = gateway.settings.limits
+    found = responses_wire.parse(await read_json(request, limits), limits.max_tokens)
     gateway.control(call, request.headers, found.model)
     mark = stamp("resp", call, found.model)
     if found.stream:
@@ -102,6 +104,7 @@ async def _stream(
     sender = _Sender(request, call, shape)
     try:
         async with gateway.stream(call, asked) as stream:
+            sender.stream = stream
             await sender.pass_on(stream)
             if stream.routed is not None:
                 await sender.send(shape.bodies.end(stream.routed, extras.text_block(stream.routed, gateway.currency)))
@@ -121,6 +124,7 @@ class _Sender:
     def __init__(self, request: web.Request, call: Call, shape: Shape) -> None:
         headers = {"Content-Type": sse.MEDIA, "Cache-Control": "no-cache", REQUEST_ID: call.id}
         self.response = web.StreamResponse(headers=headers)
+        self.stream: RoutedStream | None = None
         self._request = request
         self._shape = shape
 
@@ -133,6 +137,15 @@ class _Sender:
         if not bodies:
             return
         if not self.response.prepared:
+            self.response.headers.update(self._known())
             await self.response.prepare(self._request)
             bodies = [*self._shape.start(), *bodies]
         await self.response.write(b"".join(map(self._shape.frame, bodies)))
+
+    def _known(self) -> dict[str, str]:
+        """Headers that tell what is known of the answer when it begins: of a draft that was held until it was judged
+        all but the cost, of another one its tier."""
+        if self.stream is None:
+            return {}
+        known = self.stream.known
+        return {"x-goldless-tier": known.tier} if known.served is None else extras.answer_headers([known.served])

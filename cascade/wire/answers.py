@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from cascade.routed import Routed
-from cascade.wire.bodies import DECLINED, Stamp, finish_reason, indexed, input_usage, served_usage
+from cascade.wire.bodies import DECLINED, Stamp, finish_reason, indexed, input_usage, samples_of, served_usage
 from cascade.wire.extras import BLOCK
 from cascade.wire.faults import Fault
 from cascade.wire.responses import ResponsesCall
 from curator.errors import InvalidOutputError
-from curator.types import Completion, Delta, Json, JsonObject, Sample, Usage
+from curator.types import Completion, Delta, Json, JsonObject, Usage
 
 _CUT: Final = {"length": "max_output_tokens", "content_filter": "content_filter"}
 """Finish reasons of an answer that is not whole, and what the API calls them."""
@@ -20,8 +20,7 @@ _CUT: Final = {"length": "max_output_tokens", "content_filter": "content_filter"
 
 def reply(stamp: Stamp, call: ResponsesCall, routed: Routed[Completion], block: JsonObject) -> JsonObject:
     """The body that answers a call; `block` is of `extras.text_block`."""
-    answer = routed.answers[0].answer
-    sample = answer.samples[0] if answer is not None else Sample(DECLINED, "refusal")
+    sample = samples_of(routed.answers[0])[0]
     events = ResponseEvents(stamp, call)
     events.piece(Delta(0, sample.text, (), sample.tool_calls, sample.tokens, sample.finish_reason))
     return events.finished(served_usage(routed), block)

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from cascade.routed import Answer, Routed
-from curator.types import Completion, Delta, JsonObject, Usage
+from cascade.routed import Answer, Routed, Served
+from curator.types import Completion, Delta, JsonObject, Sample, Usage
 
 DECLINED: Final = "The model declined to answer."
 """The refusal of a tier that gave no text of its own."""
@@ -44,6 +44,13 @@ def input_usage(usage: Usage) -> JsonObject:
         "output_tokens_details": {"reasoning_tokens": 0},
         "total_tokens": usage.input_tokens + usage.output_tokens,
     }
+
+
+def samples_of(served: Served[Completion]) -> tuple[Sample, ...]:
+    """The texts of an answer; of none, the refusal."""
+    if served.answer is None:
+        return (Sample(served.refusal or DECLINED, "refusal"),)
+    return served.answer.samples
 
 
 def served_usage(routed: Routed[Answer]) -> Usage:

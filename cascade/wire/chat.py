@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from cascade.routed import Routed
-from cascade.wire.bodies import DECLINED, Stamp, chat_usage, finish_reason, served_usage
+from cascade.wire.bodies import DECLINED, Stamp, chat_usage, finish_reason, samples_of, served_usage
 from cascade.wire.extras import BLOCK
 from cascade.wire.reading import Fields, as_fields, json_text, read_body, wrong
 from curator.types import ChatRequest, Completion, Json, JsonObject, Message, Role, Sample, Sampling
@@ -213,8 +213,7 @@ def _part(part: Fields) -> str:
 
 def reply(stamp: Stamp, call: ChatCall, routed: Routed[Completion], block: JsonObject) -> JsonObject:
     """The body that answers a call; `block` is of `extras.text_block`."""
-    answer = routed.answers[0].answer
-    samples = answer.samples if answer is not None else (Sample(DECLINED, "refusal"),)
+    samples = samples_of(routed.answers[0])
     return {
         "id": stamp.id,
         "object": "chat.completion",

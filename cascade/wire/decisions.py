@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
+
+import orjson
 
 from cascade.routed import Routed, Served
 from cascade.wire.bodies import Stamp, input_usage, served_usage
@@ -22,6 +25,9 @@ _READ: Final = frozenset(
     | {"service_tier", "user", "metadata"}
 )
 """Those about caching, billing and end users change no answer, and are read over."""
+
+REMEMBERED: Final = 16_384
+"""Bytes of the questions that are remembered at most."""
 
 _CALLS: Final = {"function_call": "arguments", "custom_tool_call": "input"}
 _OUTPUTS: Final = ("function_call_output", "custom_tool_call_output")
@@ -44,13 +50,34 @@ def parse(body: Json) -> DecisionsCall:
     """The call that a body makes. Raises: FieldError."""
     fields = read_body(body)
     fields.know(_READ)
-    asked = fields.need_objects("questions")
+    written = orjson.dumps(fields.values.get("questions"))
+    asked = _known(written) if len(written) <= REMEMBERED else _asked(written)
+    request = DecideRequest(_state(fields), asked.questions)
+    return DecisionsCall(request, fields.need_text("model"), asked.names, asked.values)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """The questions of a body; `names` and `values` as in `DecisionsCall`."""
+
+    questions: tuple[Question, ...]
+    names: tuple[str | None, ...]
+    values: tuple[tuple[str | bool, ...], ...]
+
+
+def _asked(written: bytes) -> _Asked:
+    """The questions in JSON. Raises: FieldError."""
+    asked = Fields({"questions": orjson.loads(written)}).need_objects("questions")
     if len(asked) > MAX_QUESTIONS:
         raise FieldError("questions", f"must be at most {MAX_QUESTIONS}, not {len(asked)}")
     names = tuple(question.text("name") for question in asked)
     values = tuple(_values(question) for question in asked)
-    questions = tuple(map(_question, asked, _distinct(names), values))
-    return DecisionsCall(DecideRequest(_state(fields), questions), fields.need_text("model"), names, values)
+    return _Asked(tuple(map(_question, asked, _distinct(names), values)), names, values)
+
+
+_known = lru_cache(maxsize=128)(_asked)
+"""An application asks the same questions of ever new states. That they are the same objects then is quickly seen by
+whatever is prepared once per questions (`curator.engines.wire.Memo`)."""
 
 
 def _distinct(names: Sequence[str | None]) -> list[str]:

@@ -36,14 +36,20 @@ def decision_block(routed: Routed[Answer], currency: str, names: Sequence[str | 
 def headers(routed: Routed[Answer], currency: str) -> dict[str, str]:
     """The response headers. Of several answers: the tiers that served, the least confidence, whether all are
     certified. A figure that is unknown has no header."""
-    tiers = ",".join(dict.fromkeys(served.tier for served in routed.answers))
-    sure = [served.confidence for served in routed.answers]
-    certified = all(served.certified for served in routed.answers)
+    found = answer_headers(routed.answers)
+    if (cost := routed.cost) is not None:
+        found["x-goldless-cost"] = f"{cost:.8f} {currency}"
+    return found
+
+
+def answer_headers(answers: Sequence[Served[Answer]]) -> dict[str, str]:
+    """Those that tell of the answers alone: of a stream, what is known before it is over."""
+    tiers = ",".join(dict.fromkeys(served.tier for served in answers))
+    sure = [served.confidence for served in answers]
+    certified = all(served.certified for served in answers)
     found = {"x-goldless-tier": tiers, "x-goldless-certified": "true" if certified else "false"}
     if not any(math.isnan(value) for value in sure):
         found["x-goldless-confidence"] = f"{min(sure):.4f}"
-    if (cost := routed.cost) is not None:
-        found["x-goldless-cost"] = f"{cost:.8f} {currency}"
     return found
 
 

@@ -95,7 +95,8 @@ def _engine_fault(error: EngineError) -> Fault:
     if isinstance(error, RateLimitError):
         return Fault(429, _public(error), "rate_limit_error", "rate_limit_exceeded", after=_wait(error) or 1.0)
     if isinstance(error, ContextLengthError):
-        return Fault(400, _public(error), "invalid_request_error", "context_length_exceeded", "messages")
+        # Without a field: what holds the text is called otherwise in every dialect.
+        return Fault(400, _public(error), "invalid_request_error", "context_length_exceeded")
     if isinstance(error, RequestRejectedError):
         return Fault(400, _public(error), "invalid_request_error", "rejected_by_model")
     if isinstance(error, RefusalError):
@@ -103,7 +104,8 @@ def _engine_fault(error: EngineError) -> Fault:
     if isinstance(error, EngineTimeoutError):
         return Fault(504, "no model answered in time", "server_error", "timeout", after=_wait(error))
     if error.retryable:
-        return Fault(503, "the model's server failed", "server_error", "upstream_failed", after=_wait(error))
+        text = "the model's server failed; the log and /status of this one say which"
+        return Fault(503, text, "server_error", "upstream_failed", after=_wait(error) or 1.0)
     return Fault(502, "the model's server could not answer", "server_error", "upstream_failed")
 
 

@@ -22,7 +22,7 @@ CHAT_TOKENS: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Caps; None is no cap. `money` is in the currency of `price`."""
+    """Caps; None is no cap. `money` is in the currency of `price`, or of the engines' own prices."""
 
     calls: int | None = None
     tokens: int | None = None
@@ -53,8 +53,6 @@ class Account:
     """
 
     def __init__(self, budget: Budget) -> None:
-        if budget.money is not None and budget.price is None:
-            raise ConfigError("a cap on money needs a price", hint="pass price=Price(input, output) per million tokens")
         for name in ("calls", "tokens", "money"):
             if (cap := getattr(budget, name)) is not None and cap < 0:
                 raise ConfigError(f"the cap on {name} is negative: {cap}")
@@ -110,13 +108,15 @@ class BudgetEngine(WrapperEngine):
     per byte, and `CHAT_TOKENS` are allowed for the chat template of each call. It is only held while a
     request is in flight; what is booked is the usage that the server reports, or the estimate where it
     reports none, or the estimated input where the request failed after it may have been read. `price` is this
-    engine's, where engines of several prices share an account.
+    engine's, where engines of several prices share an account. Raises: ConfigError for a cap on money without one.
     """
 
     def __init__(self, inner: Engine, budget: Budget | Account, price: Price | None = None) -> None:
         super().__init__(inner)
         self.account = budget if isinstance(budget, Account) else Account(budget)
         self.price = price or self.account.budget.price
+        if self.account.budget.money is not None and self.price is None:
+            raise ConfigError("a cap on money needs a price", hint="pass price=Price(input, output) per million tokens")
 
     async def around(self, call: Callable[[Request], Awaitable[Result]], request: Request) -> Result:
         calls, input_tokens, output_tokens = self.estimate(request)

@@ -121,14 +121,15 @@ def read_model(folder: Path, dtype: torch.dtype) -> CausalModel:
     return model
 
 
-def put_on(adapter: str | Path, model: CausalModel) -> AdaptedModel:
-    """The model with a LoRA adapter on it.
+def put_on(adapter: str | Path, model: CausalModel, *, trainable: bool = False) -> AdaptedModel:
+    """The model with a LoRA adapter on it, whose weights are to be trained on if `trainable`.
 
     Raises: WeightsError if the adapter is damaged or of another model; MissingExtraError.
     """
     try:
         with quiet():
-            adapted: AdaptedModel = extra("peft", "a LoRA adapter").PeftModel.from_pretrained(model, str(adapter))
+            load = extra("peft", "a LoRA adapter").PeftModel.from_pretrained
+            adapted: AdaptedModel = load(model, str(adapter), is_trainable=trainable)
     except Exception as error:  # peft raises ValueError, RuntimeError (shapes), safetensors' own
         if isinstance(error, MissingExtraError):
             raise

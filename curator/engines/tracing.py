@@ -40,7 +40,7 @@ class TracingEngine(WrapperEngine):
             return await call(request)
         start = time.perf_counter()
         tokens: dict[str, int] = {}
-        failure: dict[str, Attribute] = {}
+        attributes = self._common
         with telemetry.span(self._name, {**self._common, **_asked(request)}, client=self._client) as current:
             try:
                 result = await call(request)
@@ -49,10 +49,10 @@ class TracingEngine(WrapperEngine):
                     self._describe(current, request, result)
                 return result
             except BaseException as error:
-                failure = {telemetry.ERROR_TYPE: type(error).__name__}
+                attributes = {**self._common, telemetry.ERROR_TYPE: type(error).__name__}
                 raise
             finally:
-                telemetry.record_call(time.perf_counter() - start, tokens, {**self._common, **failure})
+                telemetry.record_call(time.perf_counter() - start, tokens, attributes)
 
     async def stream(self, request: GenerateRequest) -> AsyncGenerator[Delta, None]:
         """The span is open until the stream ends or is closed, with the time to the first piece."""
@@ -187,9 +187,18 @@ def _content(request: DecideRequest | GenerateRequest, result: Decisions | Compl
     else:
         said = [(message.role, message.content) for message in request.messages]
     found: dict[str, Attribute] = {telemetry.INPUT_MESSAGES: _messages(said)}
-    if isinstance(result, Completion):
-        found[telemetry.OUTPUT_MESSAGES] = _messages([("assistant", sample.text) for sample in result.samples])
+    found[telemetry.OUTPUT_MESSAGES] = _messages([("assistant", text) for text in _texts(request, result)])
     return found
+
+
+def _texts(request: DecideRequest | GenerateRequest, result: Decisions | Completion) -> list[str]:
+    """What the model said; of decisions the likeliest option per question, null where it declined, as JSON."""
+    if isinstance(result, Completion):
+        return [sample.text for sample in result.samples]
+    questions = request.questions if isinstance(request, DecideRequest) else ()
+    pairs = zip(questions, result.answers, strict=True)
+    chosen = {asked.name: None if said is None else asked.labels[said.top] for asked, said in pairs}
+    return [orjson.dumps(chosen).decode()]
 
 
 def _messages(said: list[tuple[str, str]]) -> str:

@@ -102,7 +102,7 @@ def freeze_arm(
 ) -> DatasetVersion | None:
     """Freeze an arm's texts as a version that is exported and trained on like any; None where there is none.
 
-    Nothing is known about how good a free text is: the confidence is NaN, and every row weighs 1.
+    Nothing is known about how good a free text is: there is no confidence, and every row weighs 1.
     """
     if not arm.replies.texts:
         return None
@@ -119,7 +119,7 @@ def _tables(task: Task[Output], arm: Arm) -> Iterator[pa.Table]:
         output = task.build({kept.name: text if text else MISSING})
         if output is None:
             continue
-        row: JsonObject = {"document_id": name, "output": output.model_dump_json(), "confidence": float("nan")}
+        row: JsonObject = {"document_id": name, "output": output.model_dump_json(), "confidence": None}
         page.append({**row, "weight": 1.0, "fields": fields})
         if len(page) >= PAGE:
             yield pa.Table.from_pylist(page, DATASET_INPUT)

@@ -19,7 +19,7 @@ from curator.learning import Answers
 from curator.methods.demonstrations import Chooser
 from curator.methods.guesses import Guesses
 from curator.methods.solutions import choose
-from curator.parsing import MISSING, last_object
+from curator.parsing import MISSING, last_object, marked_answer
 from curator.task import Output, Task
 from curator.types import Json, Solved
 
@@ -107,16 +107,19 @@ def demonstrations(
     answers: Answers[Output], said: Mapping[str, Reply], chooser: Chooser, shards: int
 ) -> tuple[tuple[Solved, ...], ...]:
     """Worked examples for each shard of the corpus, from the other shards: whole texts of the documents in `said`
-    that reason and say where their answer is, drawn from those that the model was surest of; a text that only boxes
-    its answer is shown where there are too few that end as the task asks."""
+    that reason and say where their answer is, drawn from those that the model was surest of. One that says it in
+    another way than the task asks is shown where there are too few others."""
     (field,) = answers.task.voted
     found: Guesses[str] = Guesses()
     for name, reply in said.items():
         text = reply.texts[0]
-        marked = answers.task.answer_format == "json" or "answer:" in text.casefold()
-        shows = (marked or "\\boxed" in text) and reply.whole and reply.finals[0] and rationale(answers.task, text)
+        asked_for = answers.task.answer_format == "json" or "answer:" in text.casefold()
+        boxed = "\\boxed" in text
+        marked = asked_for or boxed or marked_answer(text) is not None
+        shows = marked and reply.whole and reply.finals[0] and rationale(answers.task, text)
         value = answers.task.parse(text)[field.name] if shows else MISSING
         if value != MISSING:
-            # What ends as the task asks comes first: examples teach how to end, too.
-            found.add(name, orjson.dumps(value).decode(), reply.sure + marked)
+            # What ends as the task asks comes first (1 is the most that counts), then what is boxed, then the rest:
+            # examples teach how to end, too.
+            found.add(name, orjson.dumps(value).decode(), reply.sure + (1 if asked_for else boxed - 1))
     return choose(answers, {field.name: found}, chooser, shards)

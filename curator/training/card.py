@@ -30,10 +30,18 @@ def _card(name: str, record: JsonObject) -> Iterator[str]:
     base = display(str(record["base"]))
     settings, report = _object(record["settings"]), _object(record["report"])
     known = licence(str(record["base"]))
-    adapter = settings.get("method") == "lora" and not record.get("merged")
-    yield from ("---", f"license: {known or 'other'}", f"base_model: {base}", "tags: [goldless, sft]", "---", "")
+    adapter = settings.get("method") != "full" and not record.get("merged")
+    yield from (
+        "---",
+        f"license: {known or 'other'}",
+        f"base_model: {base}",
+        f"tags: [goldless, {record['kind']}]",
+        "---",
+        "",
+    )
     what = "A LoRA adapter for" if adapter else "A fine-tuned copy of"
-    yield from (f"# {name}", "", f"{what} {base}, trained by goldless on weak labels: no gold label was used.", "")
+    data = "weak labels" if record["kind"] == "sft" else "preference pairs of models' own answers"
+    yield from (f"# {name}", "", f"{what} {base}, trained by goldless on {data}: no gold label was used.", "")
     yield from _table(
         "Made from",
         {
@@ -45,7 +53,7 @@ def _card(name: str, record: JsonObject) -> Iterator[str]:
         },
     )
     yield from _table("Settings", settings)
-    yield from _table("Metrics (on weak labels that were held out)", report)
+    yield from _table(f"Metrics (on {data} that were held out)", report)
     yield from ("## How to load", "", "```python", "from curator import connect", "")
     where = f'connect("transformers:{base}", adapter="{name}")' if adapter else f'connect("transformers:{name}")'
     yield from (f"engine = {where}  # or vllm:", "```")
@@ -53,8 +61,13 @@ def _card(name: str, record: JsonObject) -> Iterator[str]:
 
 def _table(title: str, values: JsonObject) -> Iterator[str]:
     yield from (f"## {title}", "", "| | |", "|---|---|")
-    yield from (f"| {key.replace('_', ' ')} | {_shown(value)} |" for key, value in values.items() if value is not None)
+    yield from (f"| {key.replace('_', ' ')} | {_shown(value)} |" for key, value in values.items() if _is_plain(value))
     yield ""
+
+
+def _is_plain(value: Json) -> bool:
+    """Whether a value fits a cell: there is one, and it is neither a table nor a list of them."""
+    return value is not None and not isinstance(value, dict | list)
 
 
 def _shown(value: Json) -> str:

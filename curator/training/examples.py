@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic
 
@@ -22,7 +22,7 @@ from curator.errors import InputError
 from curator.export import written
 from curator.store import DatasetVersion, Store, of_kind
 from curator.task import Output, Task
-from curator.types import JsonObject
+from curator.types import JsonObject, Message
 
 LEAST_ROWS = 16
 """Fewer rows than this teach a model these rows, not the task."""
@@ -85,15 +85,15 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Which rows validate (a share of them, by their ids and the seed), and the most tokens of an example."""
+    """Which documents validate (a share of them, by their ids and the seed), and the most tokens of an example."""
 
     validation: float
     seed: int
     max_length: int
 
-    def held_out(self, rows: Sequence[Row[Output]]) -> set[str]:
-        """Ids of the documents to validate on, at least one."""
-        names = sorted({row.document.id for row in rows}, key=self._place)
+    def held_out(self, ids: Iterable[str]) -> set[str]:
+        """Those of the documents to validate on, at least one. All rows of a document lie on one side."""
+        names = sorted(set(ids), key=self._place)
         return set(names[: max(1, round(self.validation * len(names)))])
 
     def _place(self, name: str) -> bytes:
@@ -119,7 +119,7 @@ def build(task: Task[Output], rows: Sequence[Row[Output]], prompter: Prompter, s
 
     Raises: InputError if nothing fits; TaskError if the model's chat template refuses.
     """
-    held = split.held_out(rows)
+    held = split.held_out(row.document.id for row in rows)
     limit = min(split.max_length, prompter.limit)
     # The length is looked at here, so that one long row is counted instead of raised.
     free = Prompter(prompter.tokenizer, _ANY)
@@ -153,11 +153,10 @@ def render(task: Task[Output], row: Row[Output], prompter: Prompter, view: int =
         for item, asked in zip(task.closed, request.questions, strict=True):
             prompt = prompter.question(request, asked)
             shown = task.views[view].permutation(item.question).index(item.values.index(values[item.name]))
-            yield _example(row, prompt.ids, _label(prompt, shown), prompter.end)
+            yield _example(row, prompt.ids, ended(_label(prompt, shown), prompter.end))
     if task.sampled:
-        text = prompter.text(task.generate_request(row.document).messages)
-        ids = prompter.encode(text)
-        yield _example(row, ids, _continued(prompter, text, ids, written(task, values)), prompter.end)
+        messages = task.generate_request(row.document).messages
+        yield _example(row, *continued(prompter, messages, written(task, values)))
 
 
 def _label(prompt: Prompt, option: int) -> list[int]:
@@ -165,18 +164,23 @@ def _label(prompt: Prompt, option: int) -> list[int]:
     return next(list(node.path) for node in walk(prompt.trie.root) if node.options == (option,) and not node.branches)
 
 
-def _continued(prompter: Prompter, text: str, ids: list[int], answer: str) -> list[int]:
-    """The tokens of `answer` after the prompt. Those of the prompt stay as they are, since that is where
-    generation starts, even where the tokenizer would merge across the border."""
-    whole = prompter.encode(text + answer)
-    if whole[: len(ids)] == ids:
-        return whole[len(ids) :]
-    return prompter.tokenizer.encode(answer, add_special_tokens=False)
+def continued(prompter: Prompter, messages: Sequence[Message], answer: str) -> tuple[list[int], list[int]]:
+    """The tokens of a chat, and those of the answer with the one that ends it. The chat's stay as they are, since that
+    is where generation starts, even where the tokenizer would merge across the border."""
+    text = prompter.text(messages)
+    prompt, whole = prompter.encode(text), prompter.encode(text + answer)
+    follows = whole[: len(prompt)] == prompt
+    learned = whole[len(prompt) :] if follows else prompter.tokenizer.encode(answer, add_special_tokens=False)
+    return prompt, ended(learned, prompter.end)
 
 
-def _example(row: Row[Output], prompt: list[int], answer: list[int], end: int) -> Example:
-    learned = answer if answer[-1:] == [end] else [*answer, end]
-    return Example(row.document.id, [*prompt, *learned], len(learned), row.weight)
+def ended(answer: list[int], end: int) -> list[int]:
+    """An answer with the token that ends the turn."""
+    return answer if answer[-1:] == [end] else [*answer, end]
+
+
+def _example(row: Row[Output], prompt: list[int], answer: list[int]) -> Example:
+    return Example(row.document.id, [*prompt, *answer], len(answer), row.weight)
 
 
 def _scaled(examples: list[Example], mean: float) -> list[Example]:

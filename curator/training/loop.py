@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from datasets import Dataset
 from peft import LoraConfig, TaskType
-from transformers import AutoTokenizer, PrinterCallback
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PrinterCallback, TrainerState
 
 from curator.engines.gguf import quiet
 from curator.engines.torch_model import read_model
@@ -20,8 +21,8 @@ from curator.errors import TrainingError
 from curator.training.checkpoints import Checkpoints
 from curator.training.examples import Example, Examples
 from curator.training.merge import copy_tokenizer
-from curator.training.settings import SFTSettings
-from curator.training.trainer import Watch, WeightedCollator, WeightedTrainer, configure, stoppable
+from curator.training.settings import Schedule, SFTSettings
+from curator.training.trainer import Sealed, Watch, WeightedCollator, WeightedTrainer, configure, stoppable
 from curator.types import JsonObject
 
 if TYPE_CHECKING:
@@ -42,26 +43,41 @@ def train(
     Raises: TrainingError, WeightsError; KeyboardInterrupt after a signal, with a checkpoint saved.
     """
     last, place = paths
-    with stoppable() as stop, _explained(settings), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # TRL's and torch's advice to those who call them
+    with in_training(settings) as stop:
         began = time.monotonic()
         watch = Watch(settings, stop, progress)
         trainer = _trainer(base, examples, settings, checkpoints, watch)
-        if last is None:
-            trainer.args.eval_on_start = True
-        trainer.train(resume_from_checkpoint=str(last) if last else None)
-        if stop.is_set() and trainer.state.global_step < trainer.state.max_steps:
-            raise KeyboardInterrupt
+        take_steps(trainer, last, stop)
         _save(trainer, base, place, settings)
-    report = _report(trainer.state.log_history, examples)
+    seconds = {"seconds": round(time.monotonic() - began, 1)}
+    return {**_report(trainer.state.log_history, examples), **how_far(trainer.state, watch), **seconds}
+
+
+@contextmanager
+def in_training(settings: Schedule) -> Iterator[threading.Event]:
+    """A place to train in; the event is set when a signal asks to stop. Raises: TrainingError if memory runs out."""
+    with stoppable() as stop, _explained(settings), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TRL's and torch's advice to those who call them
+        yield stop
+
+
+def take_steps(trainer: Sealed, last: Path | None, stop: threading.Event) -> None:
+    """Train to the end, from the checkpoint `last` if there is one. Raises: KeyboardInterrupt after a signal."""
+    if last is None:
+        trainer.args.eval_on_start = True
+    trainer.train(resume_from_checkpoint=str(last) if last else None)
+    if stop.is_set() and trainer.state.global_step < trainer.state.max_steps:
+        raise KeyboardInterrupt
+
+
+def how_far(state: TrainerState, watch: Watch) -> JsonObject:
+    """How a training went, beside its losses."""
     return {
-        **report,
-        "best_step": trainer.state.best_global_step,
-        "steps": trainer.state.global_step,
-        "steps_planned": trainer.state.max_steps,
+        "best_step": state.best_global_step,
+        "steps": state.global_step,
+        "steps_planned": state.max_steps,
         "stopped_early": watch.stopped_early,
         "resumed_at_step": watch.resumed_at,
-        "seconds": round(time.monotonic() - began, 1),
     }
 
 
@@ -69,9 +85,7 @@ def _trainer(
     base: Path, examples: Examples, settings: SFTSettings, checkpoints: Checkpoints, watch: Watch
 ) -> WeightedTrainer:
     torch.manual_seed(settings.seed)
-    tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer = padded_tokenizer(base)
     # All weights are kept in float32: a step of bfloat16 is too coarse for them to move.
     frozen = settings.method == "lora" and settings.dtype == "bfloat16"
     model = read_model(base, torch.bfloat16 if frozen else torch.float32)
@@ -83,7 +97,7 @@ def _trainer(
             train_dataset=_table(examples.train),
             eval_dataset=_table(examples.validation),
             processing_class=tokenizer,
-            peft_config=_lora(settings) if settings.method == "lora" else None,
+            peft_config=lora(settings) if settings.method == "lora" else None,
             callbacks=[watch],
         )
     trainer.checkpoints = checkpoints
@@ -91,7 +105,15 @@ def _trainer(
     return trainer
 
 
-def _lora(settings: SFTSettings) -> LoraConfig:
+def padded_tokenizer(base: Path) -> PreTrainedTokenizerBase:
+    """The base's tokenizer, with something to pad with."""
+    tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def lora(settings: Schedule) -> LoraConfig:
     """Twice the rank as alpha, no dropout, every linear layer but the head."""
     return LoraConfig(
         r=settings.rank, lora_alpha=2 * settings.rank, target_modules="all-linear", task_type=TaskType.CAUSAL_LM
@@ -135,7 +157,7 @@ def _report(history: Sequence[dict[str, float]], examples: Examples) -> JsonObje
 
 
 @contextmanager
-def _explained(settings: SFTSettings) -> Iterator[None]:
+def _explained(settings: Schedule) -> Iterator[None]:
     """Out of memory in the words of the settings. Raises: TrainingError."""
     try:
         yield
@@ -146,5 +168,5 @@ def _explained(settings: SFTSettings) -> Iterator[None]:
         raise TrainingError(
             f"out of memory with {settings.forward} examples of up to {settings.max_length} tokens at a time",
             hint="lower micro_batch or max_length, or set checkpointing"
-            + (", or train an adapter: method='lora'" if settings.method == "full" else ""),
+            + (", or train an adapter: method='lora'" if settings.shown["method"] == "full" else ""),
         ) from error

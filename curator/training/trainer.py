@@ -19,13 +19,14 @@ from pathlib import Path
 from types import FrameType
 
 import torch
-from transformers import TrainerCallback, TrainerControl, TrainerState
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl import SFTConfig, SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from curator.errors import TrainingError
 from curator.training.checkpoints import PREFIX, Checkpoints, verify
-from curator.training.settings import SFTSettings, TrainingProgress
+from curator.training.settings import Schedule, SFTSettings, TrainingProgress
+from curator.types import JsonObject
 
 log = logging.getLogger(__name__)
 
@@ -41,10 +42,29 @@ class WeightedCollator(DataCollatorForLanguageModeling):  # type: ignore[misc]
         return batch
 
 
-class WeightedTrainer(SFTTrainer):  # type: ignore[misc]
-    """Fine-tunes on examples with a column `weight`; keeps its checkpoints as `checkpoints` wants them."""
+class Sealed(Trainer):  # type: ignore[misc]
+    """Keeps its checkpoints as `checkpoints` wants them, and tells nobody."""
 
     checkpoints: Checkpoints
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: object) -> None:
+        super()._save_checkpoint(model, trial)
+        self.checkpoints.seal(Path(self.args.output_dir) / f"{PREFIX}{self.state.global_step}")
+
+    def _load_best_model(self) -> None:
+        # TRL would only warn where it is gone, and go on with the weights of the last step.
+        verify(Path(self.state.best_model_checkpoint))
+        super()._load_best_model()
+
+    def _send_telemetry(self) -> None:
+        """Nothing phones home."""
+
+    def create_model_card(self, *args: object, **kwargs: object) -> None:
+        """goldless writes its own."""
+
+
+class WeightedTrainer(Sealed, SFTTrainer):  # type: ignore[misc]
+    """Fine-tunes on examples with a column `weight`."""
 
     def compute_loss(
         self,
@@ -70,22 +90,9 @@ class WeightedTrainer(SFTTrainer):  # type: ignore[misc]
         if "weight" not in self._signature_columns:
             self._signature_columns.append("weight")
 
-    def _save_checkpoint(self, model: torch.nn.Module, trial: object) -> None:
-        super()._save_checkpoint(model, trial)
-        self.checkpoints.seal(Path(self.args.output_dir) / f"{PREFIX}{self.state.global_step}")
 
-    def _load_best_model(self) -> None:
-        # TRL would only warn where it is gone, and go on with the weights of the last step.
-        verify(Path(self.state.best_model_checkpoint))
-        super()._load_best_model()
-
-    def _send_telemetry(self) -> None:
-        """Nothing phones home."""
-
-    def create_model_card(self, *args: object, **kwargs: object) -> None:
-        """goldless writes its own."""
-
-
+CHOSEN, REJECTED = "eval_logps_per_token/chosen", "eval_logps_per_token/rejected"
+"""What the log of a training on preferences calls the mean log-probabilities per token of the held-out answers."""
 _SPOKEN = {"loss": "loss", "eval_loss": "validation loss"}
 
 
@@ -93,7 +100,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
     """Reports progress, stops early or when asked to, and refuses a loss that is no number."""
 
     def __init__(
-        self, settings: SFTSettings, stop: threading.Event, report: Callable[[TrainingProgress], None] | None
+        self, settings: Schedule, stop: threading.Event, report: Callable[[TrainingProgress], None] | None
     ) -> None:
         self._settings = settings
         self._stop = stop
@@ -102,7 +109,9 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self.resumed_at = 0
         self.stopped_early = False
 
-    def on_train_begin(self, args: SFTConfig, state: TrainerState, control: TrainerControl, **given: object) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: object
+    ) -> None:
         self._began, self.resumed_at = time.monotonic(), state.global_step
         if state.best_global_step:
             # By its name: the folder may have been moved since. transformers would forget one that is not there.
@@ -110,14 +119,16 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             verify(best)
             state.best_model_checkpoint = str(best)
 
-    def on_step_end(self, args: SFTConfig, state: TrainerState, control: TrainerControl, **given: object) -> None:
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: object
+    ) -> None:
         if self._stop.is_set():
             self._end(control)
         elif state.global_step >= state.max_steps:
             # However many steps lie between evaluations, the last state is one of those to choose from.
             control.should_save = control.should_evaluate = True
 
-    def on_log(self, args: SFTConfig, state: TrainerState, control: TrainerControl, **given: object) -> None:
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
         """Raises: TrainingError."""
         logged = state.log_history[-1]
         for name in _SPOKEN:
@@ -136,7 +147,9 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             log.warning("stopping: a checkpoint is being saved (once more: leave at once)")
         control.should_save = control.should_training_stop = True
 
-    def on_evaluate(self, args: SFTConfig, state: TrainerState, control: TrainerControl, **given: object) -> None:
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: object
+    ) -> None:
         losses = [entry["eval_loss"] for entry in state.log_history if "eval_loss" in entry]
         if len(losses) - 1 - losses.index(min(losses)) >= self._settings.patience:
             control.should_training_stop = self.stopped_early = True
@@ -150,6 +163,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             loss=_last(state, "loss"),
             validation_loss=_last(state, "eval_loss"),
             resumed_at=self.resumed_at,
+            chosen=_last(state, CHOSEN),
+            rejected=_last(state, REJECTED),
         )
 
 
@@ -159,38 +174,42 @@ def _last(state: TrainerState, name: str) -> float | None:
 
 def configure(settings: SFTSettings, folder: Path, examples: int) -> SFTConfig:
     """TRL's settings for a training that keeps its checkpoints in `folder`."""
-    every = settings.every(examples)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what a CPU lacks
-        return SFTConfig(
-            output_dir=str(folder),
-            num_train_epochs=settings.epochs,
-            learning_rate=settings.rate,
-            per_device_train_batch_size=settings.forward,
-            per_device_eval_batch_size=settings.forward,
-            gradient_accumulation_steps=settings.batch_size // settings.forward,
-            gradient_checkpointing=settings.checkpointing,
-            lr_scheduler_type="cosine",
-            warmup_steps=max(1, settings.steps(examples) // 20),
-            bf16=settings.dtype == "bfloat16",
-            use_cpu=settings.device == "cpu" or not torch.cuda.is_available(),
-            dataloader_pin_memory=torch.cuda.is_available(),
-            seed=settings.seed,
-            data_seed=settings.seed,
-            max_length=None,
-            eval_strategy="steps",
-            eval_steps=every,
-            save_strategy="steps",
-            save_steps=every,
-            save_total_limit=2,
-            load_best_model_at_end=True,
-            metric_for_best_model="eval_loss",
-            greater_is_better=False,
-            logging_steps=1,
-            logging_nan_inf_filter=False,
-            report_to="none",
-            disable_tqdm=True,
-        )
+        return SFTConfig(**arguments(settings, folder, examples), max_length=None)
+
+
+def arguments(settings: Schedule, folder: Path, examples: int) -> JsonObject:
+    """The settings that TRL's trainers share."""
+    every = settings.every(examples)
+    return {
+        "output_dir": str(folder),
+        "num_train_epochs": settings.epochs,
+        "learning_rate": settings.rate,
+        "per_device_train_batch_size": settings.forward,
+        "per_device_eval_batch_size": settings.forward,
+        "gradient_accumulation_steps": settings.batch_size // settings.forward,
+        "gradient_checkpointing": settings.checkpointing,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": max(1, settings.steps(examples) // 20),
+        "bf16": settings.dtype == "bfloat16",
+        "use_cpu": settings.device == "cpu" or not torch.cuda.is_available(),
+        "dataloader_pin_memory": torch.cuda.is_available(),
+        "seed": settings.seed,
+        "data_seed": settings.seed,
+        "eval_strategy": "steps",
+        "eval_steps": every,
+        "save_strategy": "steps",
+        "save_steps": every,
+        "save_total_limit": 2,
+        "load_best_model_at_end": True,
+        "metric_for_best_model": "eval_loss",
+        "greater_is_better": False,
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
 
 
 @contextmanager

@@ -8,10 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 from traffic_builders import decided, generated
 
-from cascade.traffic import TrafficRecord, keyed
+from cascade.traffic import TrafficRecord, keyed, without_content
 from cascade.traffic_files import SCHEMA, SUFFIX, read_traffic, to_row, to_table
 from curator.errors import SourceError
-from curator.types import Decision, Decisions
+from curator.types import ChatRequest, Completion, Decision, Decisions, GenerateRequest, Sample, Usage
 
 
 def write(path: Path, *records: TrafficRecord) -> Path:
@@ -29,6 +29,32 @@ def test_records_come_back_as_they_were(tmp_path: Path) -> None:
         replace(decided(4), served=(replace(decided(4).served[0], audit=0.1, disagreed=True),)),
     ]
     assert [row.record for row in read_traffic(write(tmp_path / "a", *records))] == records
+
+
+def test_a_chat_keeps_its_tools_and_an_older_file_has_none(tmp_path: Path) -> None:
+    tool = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
+    call = {"id": "1", "type": "function", "function": {"name": "look", "arguments": '{"at": "it"}'}}
+    turns = ({"role": "user", "content": "a private thing"}, {"role": "assistant", "tool_calls": [call]})
+    plain = generated(1)
+    assert isinstance(plain.request, GenerateRequest)
+    request = ChatRequest(
+        plain.request.messages, turns=turns, tools=(tool,), tool_choice="auto", logprobs=2, extra={"user": "u"}
+    )
+    said = Completion((Sample("", "tool_calls", tool_calls=(call,)), Sample("no")), Usage(5, 2), None, 0.3)
+    record = keyed(replace(plain, request=request, answers=(replace(plain.answers[0], answer=said),)))
+    (found,) = read_traffic(write(tmp_path / "a", record))
+    assert found.record == record
+    assert keyed(replace(found.record, answers=record.answers)) == record, "the same key: it asks the same"
+    assert "look" not in str(to_row(without_content(record)))
+    # A file of before, without the column.
+    table = to_table([to_row(plain)])
+    answers = table.column("answers").to_pylist()
+    for answer in answers[0]:
+        del answer["tool_calls"]
+    place = table.schema.get_field_index("answers")
+    pq.write_table(table.set_column(place, "answers", pa.array(answers)), tmp_path / "b")
+    (found,) = read_traffic(tmp_path / "b")
+    assert found.record == plain
 
 
 def test_a_folder_is_read_in_the_order_of_time_without_unfinished_files(tmp_path: Path) -> None:

@@ -74,10 +74,10 @@ def test_the_table_says_what_came_out_and_what_to_do_next(corpus: Path, engine: 
     assert (cells["documents"], cells["kept"]) == ("60", "60")
     assert cells["precision at 100% coverage"] == "1.000"
     assert cells["answers"] == "120 new, 0 from before, 0 failed"
-    assert "1/7" in done.stderr
-    assert "5/7" not in done.stderr
+    assert "1/8" in done.stderr
+    assert "5/8" not in done.stderr
     assert "goldless why review-" in done.stderr
-    assert "1/7" not in done.stdout
+    assert "1/8" not in done.stdout
 
 
 def test_json_and_a_second_run_that_sends_nothing(corpus: Path, engine: ScriptedEngine, tmp_path: Path) -> None:
@@ -110,33 +110,68 @@ def test_gold_never_enters_the_store(corpus: Path, engine: ScriptedEngine, tmp_p
     assert sorted([*texts, *(row["text"] for row in traffic)]) == sorted(review(index) for index in range(120))
 
 
-def test_small_models_learn_and_are_examined(
-    corpus: Path, engine: ScriptedEngine, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+TRAINED = """
+import sys
+from cli import demo, demo_students
+from cli.main import app
+from curator.engines.scripted import ScriptedEngine
+from test_demo import decide
+demo_students.ENCODER, demo_students.SMALL = sys.argv.pop(1), sys.argv.pop(1)
+engine = ScriptedEngine(decide=decide)
+demo._connect = lambda kind, weights: engine
+try:
+    app()
+finally:
+    print("asked", len(engine.requests), file=sys.stderr)
+"""
+
+
+def test_small_models_learn_and_are_served_and_examined(
+    corpus: Path, tiny_encoder: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(demo_students, "SMALL", str(tiny_model))
-    words = ("--corpus", str(corpus), "--folder", str(tmp_path / "demo"), "--quick", "--json")
-    done = run(*words)
-    assert done.exit_code == 0, (done.stderr, done.exception)
-    report = orjson.loads(done.stdout)
-    exam, served = report["held out"], report["cascade"]
+    """In a process of its own, as serving sets up the tracing."""
+    pytest.importorskip("opentelemetry.sdk", reason="the serve extra is not installed")
+    folder = tmp_path / "demo"
+
+    def trained() -> tuple[dict, int]:
+        words = ("demo", "--corpus", str(corpus), "--folder", str(folder), "--quick", "--json")
+        places = {
+            "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests' / 'cli'}",
+            "GOLDLESS_CACHE": str(tmp_path / "cache"),
+        }
+        command = [sys.executable, "-c", TRAINED, str(tiny_encoder), str(tiny_model), *words]
+        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **places})
+        assert done.returncode == 0, done.stderr
+        return orjson.loads(done.stdout), int(done.stderr.rsplit("asked ", 1)[1].split()[0])
+
+    report, _ = trained()
+    exam, cascaded = report["held out"], report["cascade"]
     assert exam["rows"] == 30
     labeler, before, after, head, cascade = exam["arms"].values()
     assert labeler["accuracy"]["value"] == 1
     assert before["rows"] == after["rows"] == head["rows"] == cascade["rows"] == 30
     # Fifteen rows cannot test a risk of 10%: all of them go to the labeler, and the reason says how many it takes.
-    assert served["certificate"]["verdict"] == "INCONCLUSIVE"
-    assert served["cascade"]["head_answered"] == 0
+    assert cascaded["certificate"]["verdict"] == "INCONCLUSIVE"
+    assert cascaded["cascade"]["head_answered"] == 0
     assert cascade["accuracy"] == labeler["accuracy"]
     assert before["accuracy"] != labeler["accuracy"]
-    store = Store(tmp_path / "demo" / "goldless.duckdb")
-    trained = {record.kind: record.dataset_version for record in store.models()}
-    assert trained == {"sft": 2, "head": 2}
+    served = cascaded["served"]
+    assert (served["decisions"], served["chat"], served["escalated"]) == (30, "", False)
+    # The draft is the chat, which this engine has no script for.
+    assert served["bill"]["labeler"]["calls"] == {"answer": 30, "draft": 1}
+    assert served["bill"]["head"]["calls"] == {}
+    assert served["trace"][0].startswith("invoke_workflow cascade ")
+    assert served["baseline"] > 0
+    assert served["cost"] == pytest.approx(served["baseline"])
+    store = Store(folder / "goldless.duckdb")
+    trained_models = {record.kind: record.dataset_version for record in store.models()}
+    assert trained_models == {"sft": 2, "head": 2}
     assert store.dataset(2).rows < store.dataset(1).rows == 60
-    # A second run trains nothing, and asks nothing but what it serves, by the cascade and by the labeler alone.
-    asked = len(engine.requests)
-    again = orjson.loads(run(*words).stdout)
-    assert (again["held out"], again["cascade"]["certificate"]) == (exam, served["certificate"])
-    assert len(engine.requests) == asked + 60
+    # A second run trains nothing, and asks nothing but what it serves: by the cascade, by the labeler alone, and by
+    # the server.
+    again, asked = trained()
+    assert (again["held out"], again["cascade"]["certificate"]) == (exam, cascaded["certificate"])
+    assert asked == 90
     assert len(store.models()) == 2
 
 

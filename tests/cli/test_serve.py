@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import openai
 import pytest
-from route_builders import policy, row
+from route_builders import row
+from serving_process import ROOT, cascade_of, ended, started
 
 from benchmarks.mock_server import MockServer
 from cascade.artifact import save, seal
-from cascade.policy import Policy, TierRecord
+from cascade.policy import Policy
 from cascade.traffic_files import read_traffic
-from curator.engines import connect
 from curator.task import DEFAULT_TEMPLATE
 
-ROOT = Path(__file__).parents[2]
 BODY = {
     "type": "choice",
     "name": "mood",
@@ -38,40 +34,7 @@ BODY = {
 def certified(url: str, **changed: object) -> Policy:
     """A cascade of two models of the server at `url`."""
     specs = {name: f"{url}#{name}?dialect=decisions" for name in ("small", "strong")}
-    tiers = {name: connect(spec) for name, spec in specs.items()}
-    found = policy(tiers, replace(row(""), template=DEFAULT_TEMPLATE), {"mood": [0.6]}, **changed)
-    records = tuple(
-        TierRecord(name=one.name, identity=one.identity, spec=specs[one.name], price=(1.0, 2.0)) for one in found.tiers
-    )
-    return seal(found.model_copy(update={"tiers": records}))
-
-
-@contextmanager
-def started(folder: Path, *arguments: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The command in `folder`, and the address that it says; killed at the end if it is still there."""
-    command = [sys.executable, "-c", "from cli.main import main; main()", "serve", "--port", "0", "--json", *arguments]
-    process = subprocess.Popen(
-        command,
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        yield process, json.loads(line)["url"] if line else ""
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def ended(process: subprocess.Popen[str], number: int = signal.SIGTERM) -> tuple[int, str]:
-    """Its exit code and what it said, after a signal."""
-    process.send_signal(number)
-    _, said = process.communicate(timeout=30)
-    return process.returncode, said
+    return cascade_of(specs, {replace(row(""), template=DEFAULT_TEMPLATE): {"mood": [0.6]}}, **changed)
 
 
 @pytest.fixture

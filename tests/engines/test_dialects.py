@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
-import sys
 
 import openai
 import orjson
@@ -12,6 +10,7 @@ import pytest
 from openai.types import Decision as OpenAIDecision
 from openai.types.chat import ChatCompletion
 from sparrow_decider import Decider
+from sparrow_process import serving_sparrow
 
 from benchmarks import mock_routes
 from benchmarks.mock_server import MockServer
@@ -131,29 +130,10 @@ def test_the_mock_tells_the_truth_about_decisions():
 
 
 @pytest.fixture(scope="module")
-async def sparrow():
-    """The URL of a real System One server: `sparrow-decider serve`, a 2.2M parameter model."""
-    code = """
-import http.server, sparrow_decider.cli as cli
-class Server(http.server.ThreadingHTTPServer):
-    def __init__(self, address, handler):
-        super().__init__(address, handler)
-        print(self.server_address[1], flush=True)
-cli.ThreadingHTTPServer = Server
-cli.main(["serve", "--port", "0"])
-"""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
-    )
-    port = int(await process.stdout.readline())
-    yield f"http://127.0.0.1:{port}/v1"
-    process.terminate()
-    await process.wait()
-
-
-@pytest.fixture(scope="module")
-def anyio_backend():
-    return "asyncio"
+def sparrow():
+    """The URL of a real System One server."""
+    with serving_sparrow() as (_, url):
+        yield url
 
 
 @pytest.mark.parametrize("dialect", ["systemone", "auto"])

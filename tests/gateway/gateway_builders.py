@@ -90,13 +90,18 @@ async def running(
     save(found or certified(engines), given.policy)
     billing = Billing(Ledger(LedgerSettings(folder=given.ledger) if given.ledger else None))
     pool = TierPool(
-        lambda record, currency: stacked(
-            {record.name: engines[record.name]}, given, record.name, price=record.price_in(currency), billing=billing
+        lambda record, currency, last: stacked(
+            {record.name: engines[record.name]},
+            given,
+            record.name,
+            price=record.price_in(currency),
+            billing=billing,
+            last=last,
         ),
         fallback=given.fallback,
         cap=cap_of(given),
     )
-    life = PolicyLife(given, pool.cascade, writer)
+    life = PolicyLife(given, pool.cascade, writer, keep=pool.keep)
     gateway = Gateway(given, life, pool, Access(billing, keys=keys), template=TEMPLATE, scrape=scrape)
     async with listening(gateway) as url:
         yield Running(url, gateway, engines, given.policy)

@@ -18,7 +18,7 @@ from cascade.policy import Scorer
 from curator.engines.base import EngineIdentity
 from curator.engines.scripted import ScriptedEngine
 from curator.errors import ServerError
-from curator.types import Delta, GenerateRequest, Message, Sampling, Usage
+from curator.types import Completion, Delta, GenerateRequest, Message, Sample, Sampling, Usage
 
 pytestmark = pytest.mark.anyio
 
@@ -92,15 +92,38 @@ async def test_a_draft_is_held_back_and_served_whole_or_not_at_all(tmp_path: Pat
         policy(tiers, asked, {"text": [0.9]}, scorer=Scorer(signals=("sequence_probability",), weights=(1.0,)))
     )
     async with running(tmp_path, tiers, found) as server, client_of(server.url) as client:
-        said = {}
+        said, heads = {}, {}
         for word in sure:
             stream = await client.chat.completions.create(
                 model="cascade", messages=[{"role": "user", "content": word}], stream=True, max_tokens=64
             )
+            # They come before the first chunk: of what the last tier says nothing but who it is is settled then.
+            names = ("x-goldless-tier", "x-goldless-certified", "x-goldless-confidence", "x-goldless-cost")
+            heads[word] = [stream.response.headers.get(name) for name in names]
             chunks = [chunk async for chunk in stream]
             text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
             said[word] = (text, chunks[-1].goldless["tier"], chunks[-1].goldless["certified"])
     assert said == {"yes": ("a draft", "small", True), "no": ("an answer", "strong", True)}
+    assert heads == {"yes": ["small", "true", "0.9900", None], "no": ["strong", None, None, None]}
+
+
+async def test_a_refusal_keeps_its_words_streamed_or_not(tmp_path: Path) -> None:
+    """The last tier's; a lower tier's refusal is only a reason to ask the next one."""
+
+    def declining(name: str, said: str) -> ScriptedEngine:
+        answer = Completion((Sample(said, "refusal"),), Usage(2, 3))
+        return ScriptedEngine(None, lambda _: answer, identity=EngineIdentity("scripted", name))
+
+    tiers = {"small": declining("small", "I must not."), "strong": declining("strong", "I will not.")}
+    async with running(tmp_path, tiers) as server, client_of(server.url) as client:
+        whole = await client.chat.completions.create(model="cascade", messages=ASKED)
+        stream = await client.chat.completions.create(model="cascade", messages=ASKED, stream=True)
+        pieces = [chunk.choices[0].delta.refusal or "" async for chunk in stream if chunk.choices]
+        answer = await client.responses.create(model="cascade", input="x")
+    assert (whole.choices[0].message.refusal, whole.choices[0].message.content) == ("I will not.", None)
+    assert whole.goldless["outcome"] == "refused"
+    assert "".join(pieces) == "I will not."
+    assert answer.output[0].content[0].refusal == "I will not."
 
 
 async def test_a_stream_that_breaks_ends_as_an_error_and_never_as_an_answer(tmp_path: Path) -> None:
@@ -183,3 +206,13 @@ async def test_clients_that_leave_are_no_errors_in_the_log(tmp_path: Path, caplo
                     pass
         await settled(server)
     assert [record for record in caplog.records if record.exc_info] == []
+
+
+async def test_a_body_without_a_limit_gets_the_settings_one(tmp_path: Path) -> None:
+    tiers = scripted_tiers()
+    limits = {"max_tokens": 7, "drain_seconds": 5.0}
+    async with running(tmp_path, tiers, limits=limits) as server, client_of(server.url) as client:
+        await client.chat.completions.create(model="cascade", messages=ASKED)
+        await client.responses.create(model="cascade", input="x")
+        await client.chat.completions.create(model="cascade", messages=ASKED, max_tokens=9)
+    assert [request.sampling.max_tokens for request in tiers["strong"].requests] == [7, 7, 9]

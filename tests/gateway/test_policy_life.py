@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
 from pathlib import Path
 
 import anyio
 import openai
 import pytest
-from gateway_builders import FUN_BODY, MOOD_BODY, TEMPLATE, Running, certified, running, scripted_tiers
+from gateway_builders import FUN_BODY, MOOD_BODY, TEMPLATE, Running, certified, running, scripted_tiers, sure
 from route_builders import FUN, MOOD, certificate, policy, row
 
 from cascade.artifact import save, seal
 from cascade.gateway.live_file import read_states
-from cascade.policy import Policy
-from curator.engines.base import EngineIdentity
+from cascade.policy import Policy, TierRecord
+from curator.engines.base import Engine, EngineIdentity, identity_text
 from curator.engines.scripted import ScriptedEngine
+from curator.engines.wrapper import WrapperEngine
 from curator.errors import ConfigError
+from curator.types import Delta, GenerateRequest
 
 pytestmark = pytest.mark.anyio
 
@@ -213,3 +216,49 @@ async def test_a_live_state_that_is_none_stops_the_start(tmp_path: Path) -> None
     with pytest.raises(ConfigError, match="holds no live risk"):
         async with running(tmp_path):
             pass
+
+
+async def test_a_replaced_tier_is_closed_once_nothing_uses_it(tmp_path: Path) -> None:
+    """Streams that began under the old policy end with its tiers, which then are closed; those of both stay open."""
+    old, new = scripted_tiers(), scripted_tiers(small=ScriptedEngine(sure, identity=EngineIdentity("scripted", "new")))
+    go = asyncio.Event()
+    slow = SlowStream(old["strong"], go)
+    tiers: dict[str, Engine] = {"small": old["small"], "strong": slow}
+    async with running(tmp_path, tiers, **QUIET) as server, client_of(server) as client:
+        life = server.gateway.life
+        asked = {"model": "cascade", "messages": [{"role": "user", "content": "x"}], "stream": True}
+        stream = await client.chat.completions.create(**asked)
+        said = [(await anext(stream)).choices[0].delta.content]
+        # The same models at another price are other tiers, and the first of them is another model now.
+        tiers.update({"small": new["small"], "strong": new["strong"]})
+        records = tuple(
+            TierRecord(name=name, identity=identity_text(one.identity), price=(1.0, 1.0)) for name, one in new.items()
+        )
+        save(seal(certified(new).model_copy(update={"tiers": records})), server.path)
+        await until(lambda: life.main.policy.tiers == records)
+        assert await tier_of(client) == "small"
+        # What nobody uses could be closed by now; the stream still needs its own.
+        await life.sweep()
+        assert not old["small"].closed
+        assert not slow.inner.closed
+        go.set()
+        async for chunk in stream:
+            said += [choice.delta.content or "" for choice in chunk.choices]
+        assert "".join(filter(None, said)) == "an answer"
+        await until(lambda: slow.inner.closed and old["small"].closed)
+        assert not new["small"].closed
+        assert await tier_of(client) == "small"
+    assert new["small"].closed
+
+
+class SlowStream(WrapperEngine):
+    """Its streams stop after the first piece until they are told to go on."""
+
+    def __init__(self, inner: ScriptedEngine, go: asyncio.Event) -> None:
+        super().__init__(inner)
+        self.go = go
+
+    async def stream(self, request: GenerateRequest) -> AsyncGenerator[Delta, None]:
+        async for piece in self.inner.stream(request):
+            yield piece
+            await self.go.wait()

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from dataclasses import replace
 
 import pytest
 
 from curator.annotate import Progress
+from curator.datasets import read_rows
+from curator.engines import connect
 from curator.engines.base import EngineIdentity
 from curator.engines.scripted import ScriptedEngine
 from curator.errors import BudgetExceededError, InputError, RateLimitError
 from curator.evaluation.agreed import grade_kept
 from curator.methods.agreement import Agreement, Setup, agree, since
 from curator.methods.demonstrations import Chooser
+from curator.methods.replies import replies
 from curator.requests import shard_of
-from curator.types import Completion, GenerateRequest
+from curator.task import solve
+from curator.types import Completion, Document, GenerateRequest
+from tests.conftest import SMOL
 from tests.methods.progressive_builders import DOCUMENTS, GOLD, PLAN, TASK, TRUTH, filled, model, shown
 
 pytestmark = pytest.mark.anyio
@@ -131,3 +137,25 @@ def test_the_identity_says_who_was_asked():
         "scripted:strong",
         "scripted:tuned",
     )
+
+
+@pytest.mark.engine
+async def test_a_real_model_learns_from_itself(tmp_path):
+    """SmolLM2-135M adds small numbers, then again after an example of its own; four sums that it gets right."""
+    task = solve(int, "Add the numbers. Write the sum first, then a line with Answer: and the total.")
+    task = replace(task, sampling=replace(task.sampling, max_tokens=24))
+    sums = [Document(f"s{i}", f"What is {i + 2} plus {i + 3}?") for i in (0, 1, 2, 4)]
+    assert {shard_of(document.id, 2) for document in sums} == {0, 1}
+    store, setup = filled(tmp_path, sums), Agreement(rounds=1, examples=Chooser(count=1, longest=400))
+    weak, strong = (connect(f"transformers:{SMOL}") for _ in range(2))
+    async with aclosing(strong):
+        found = await agree(task, Setup(weak, strong, agreement=setup), store, plan=PLAN)
+    assert found.rounds[0].kept.ids
+    assert all(reply.sure > 0 for _, reply in replies(found.weak))
+    row = next(read_rows(store, task, found.version.version))
+    assert row.output.answer == 2 * int(row.document.id[1:]) + 5
+    assert "+" in row.output.reasoning
+    # All of it is in the store: no model is asked, or loaded, again.
+    counts = Progress()
+    await agree(task, Setup(weak, strong, agreement=setup), store, plan=PLAN, progress=counts)
+    assert (counts.sent, counts.reused) == (0, 8)

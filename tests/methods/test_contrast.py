@@ -26,7 +26,7 @@ def votes(**counts: int) -> list[str]:
     """Ten samples, each with words of its own: n7=6 is six times the answer 7, e=2 two without an answer."""
     found = []
     for name, count in counts.items():
-        found += [said(name[1:], f"{name}-{i}") if name[0] == "n" else f"{name}-{i}: no idea" for i in range(count)]
+        found += [said(name[1:], f"{name}-{i}") if name[0] == "n" else "no idea" + "!" * i for i in range(count)]
     assert len(found) == 10
     return found
 

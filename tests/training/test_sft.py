@@ -23,6 +23,7 @@ from training_builders import FAST, TASK, rows, training_set
 from curator.engines import connect
 from curator.errors import InputError, MissingExtraError, TrainingError, WeightsError
 from curator.store import ModelRecord
+from curator.task import solve
 from curator.training.merge import merge
 from curator.training.settings import SFTSettings, TrainingProgress
 from curator.training.sft import fine_tune, plan
@@ -106,6 +107,20 @@ def test_the_same_seed_gives_the_same_weights_and_a_finished_training_is_not_don
     assert len(data.store.models()) == 1
     other = fine_tune(data, str(tiny_model), tmp_path / "again", replace(FAST, seed=1), restart=True)
     assert other.sha256 != first.sha256
+
+
+def test_two_rationales_of_every_question_are_learned(tiny_model, tmp_path):
+    task = solve(int, "Add.")
+    both = [
+        {"id": f"d{i}", "text": f"{i} + 1", "output": {"reasoning": f"{who}: {i + 1}.", "answer": i + 1}, "weight": 1}
+        for i in range(20)
+        for who in ("weak", "strong")
+    ]
+    data = training_set(tmp_path / "s.duckdb", both, task)
+    record = fine_tune(data, str(tiny_model), tmp_path / "tuned", FAST)
+    # Two questions are held out, with both rationales.
+    assert (record.report["examples"], record.report["validation_examples"]) == (36, 4)
+    assert record.report["validation_loss"] < record.report["validation_loss_before"]
 
 
 def test_rows_of_weight_zero_have_no_influence(data, tiny_model, tmp_path, tuned):
@@ -197,13 +212,13 @@ def test_checkpoints_of_another_training_damaged_ones_and_deleted_ones_are_named
 
 
 def test_a_full_disk_at_the_end_costs_nothing(data, tiny_model, tmp_path, tuned, monkeypatch):
-    from curator.training import sft
+    from curator.training import subject
 
     def full(*given: object) -> str:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(sft, "card", full)
+        patch.setattr(subject, "card", full)
         with pytest.raises(WeightsError, match="No space left on device"):
             fine_tune(data, str(tiny_model), tmp_path / "t", FAST)
     assert fine_tune(data, str(tiny_model), tmp_path / "t", FAST).report["resumed_at_step"] == 12

@@ -14,7 +14,7 @@ from training_builders import TASK, rows, training_set
 
 from curator.engines.torch_model import load_prompter
 from curator.errors import InputError
-from curator.task import Task, View
+from curator.task import Task, View, solve
 from curator.training.examples import Split, build, render
 from curator.types import Template
 
@@ -91,8 +91,24 @@ def test_the_split_depends_on_ids_and_seed_and_weights_have_a_mean_of_one(prompt
     assert len(held) == 4
     assert not held & {example.document_id for example in found.train}
     assert sum(example.weight for example in found.train) / 36 == pytest.approx(1)
-    assert ANY.held_out(given[::-1]) == held
-    assert replace(ANY, seed=1).held_out(given) != held
+    ids = [row.document.id for row in given]
+    assert ANY.held_out(ids[::-1]) == held
+    assert replace(ANY, seed=1).held_out(ids) != held
+
+
+def test_both_rationales_of_a_question_lie_on_one_side(prompter, tmp_path):
+    task = solve(int, "Add.")
+    both = [
+        {"id": f"d{i}", "text": f"{i} + 1", "output": {"reasoning": f"{who}: {i + 1}.", "answer": i + 1}, "weight": 1}
+        for i in range(20)
+        for who in ("weak", "strong")
+    ]
+    found = build(task, training_set(tmp_path / "s.duckdb", both, task).rows(), prompter, ANY)
+    train, held = ({example.document_id for example in side} for side in (found.train, found.validation))
+    assert (len(train), len(held)) == (18, 2)
+    assert (len(found.train), len(found.validation)) == (36, 4)
+    said = {prompter.decode(example.ids[-example.answer :]) for example in found.train if example.document_id == "d3"}
+    assert said == {"weak: 4.\nAnswer: 4", "strong: 4.\nAnswer: 4"}
 
 
 def test_long_rows_are_left_out_and_counted(prompter, tmp_path):

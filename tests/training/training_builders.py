@@ -43,8 +43,8 @@ def rows(count: int, **extra: float) -> list[dict]:
 def training_set(path: Path, given: Sequence[dict], task: Task[BaseModel] = TASK) -> TrainingSet[BaseModel]:
     """A store at `path` with these rows as its next version."""
     store = Store(path, wait=20)
-    documents = [Document(row["id"], row["text"], row.get("meta", {})) for row in given]
-    store.add_documents([documents], source="s", run_id="r")
+    documents = {row["id"]: Document(row["id"], row["text"], row.get("meta", {})) for row in given}
+    store.add_documents([list(documents.values())], source="s", run_id="r")
     page = [
         {
             "document_id": row["id"],

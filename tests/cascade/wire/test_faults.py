@@ -106,7 +106,7 @@ def test_the_path_is_a_param_here_and_a_location_there():
         (ServerError("down", retry_after=0.0), "1"),
         (StoreLockedError("busy"), "1"),
         (BudgetExceededError("spent"), None),
-        (ServerError("down"), None),
+        (ServerError("down"), "1"),
         (FieldError("n", "is wrong"), None),
     ],
 )

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai.types import Decision as OpenAIDecision
 
-from cascade.wire.decisions import parse, reply
+from cascade.wire.decisions import REMEMBERED, parse, reply
 from cascade.wire.extras import decision_block
 from cascade.wire.reading import FieldError
 from curator.engines.dialects import DecisionsDialect
@@ -106,6 +106,21 @@ def test_a_conversation_becomes_json_and_a_lone_message_its_text():
     assert parse({**BODY, "input": [{"role": "user", "content": "just this"}]}).request.state == "just this"
     data = [{"type": "input_text", "text": "see:"}, {"type": "input_json", "data": {"é": 1}}]
     assert parse({**BODY, "input": [{"role": "user", "content": data}]}).request.state == 'see:\n{"é":1}'
+
+
+def test_questions_that_come_again_are_the_same_objects_whatever_the_state():
+    one, other = parse({**BODY, "input": "a"}), parse({**BODY, "input": "b"})
+    assert one.request.questions is other.request.questions
+    assert (one.request.state, other.request.state) == ("a", "b")
+    reworded = [{**BODY["questions"][0], "instructions": "Or?"}, *BODY["questions"][1:]]
+    assert parse({**BODY, "questions": reworded}).request.questions[0].instructions == "Or?"
+
+
+def test_questions_too_long_to_be_remembered_are_read_all_the_same():
+    long = {"type": "predicate", "name": "p", "instructions": "x" * (REMEMBERED + 1)}
+    one, other = (parse({**BODY, "questions": [long]}).request.questions for _ in range(2))
+    assert one == other
+    assert one is not other
 
 
 def test_a_given_name_is_never_taken_for_an_unnamed_question():
