@@ -37,10 +37,7 @@ from curator.store import Store
 from curator.task import Solution, Task, solve
 from curator.types import JsonObject
 
-INSTRUCTION = (
-    "Solve the problem with brief calculations, one per line, such as: 3 * 4 = 12 eggs. "
-    "Do not repeat the problem or announce a plan. The answer is a whole number."
-)
+INSTRUCTION = "Solve the problem step by step. The answer is a whole number."
 PLAN = Plan(screening=Screening(exact=False, near=None))
 PARTS = ("weak", "zero_shot", "stage1", "stage2")
 
@@ -127,7 +124,10 @@ async def main(options: argparse.Namespace) -> None:
 
 
 def save(options: argparse.Namespace, found: JsonObject) -> None:
-    command = f"python -m benchmarks.progressive --rows {options.rows} --folder runs --parts {' '.join(PARTS)}"
+    parts = " ".join(part for part in PARTS if part in found)
+    sizes = f"--rows {options.rows} --contrasted {options.contrasted} --samples {options.samples}"
+    texts = f"--max-tokens {options.max_tokens} --batch {options.batch}"
+    command = f"python -m benchmarks.progressive {sizes} {texts} --folder runs --parts {parts}"
     models = {"weak": options.weak, "strong": options.strong}
     options.json.write_text(json.dumps({"command": command, "models": models, "results": found}, indent=1) + "\n")
 
@@ -139,7 +139,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--zero-shot", type=int, help="the strong model alone answers so many")
     parser.add_argument("--contrasted", type=int, default=100, help="Stage II samples the first so many")
     parser.add_argument("--samples", type=int, default=10, help="of each question in Stage II")
-    parser.add_argument("--max-tokens", type=int, default=320)
+    parser.add_argument("--max-tokens", type=int, default=400)
     parser.add_argument("--engine", default="vllm", help="vllm or transformers")
     parser.add_argument("--weak", default="wheel:qwen2.5-coder-0.5b")
     parser.add_argument("--strong", default="wheel:qwen2.5-coder-1.5b")
