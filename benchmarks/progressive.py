@@ -26,7 +26,7 @@ from curator.annotate import Progress
 from curator.engines import connect
 from curator.engines.base import Engine
 from curator.evaluation.agreed import accuracy_of, grade_kept, grade_pairs, grade_votes
-from curator.methods.agreement import Agreed, Setup, agree
+from curator.methods.agreement import Agreed, Agreement, Setup, agree
 from curator.methods.contrast import Contrast, contrast
 from curator.methods.replies import forms, greedy, replies
 from curator.pipeline import Plan, answers_of, ask, describe, prepare
@@ -81,7 +81,7 @@ async def one_model(job: Job, engine: Engine, plan: Plan) -> JsonObject:
 
 async def kept(job: Job, options: argparse.Namespace, strong: Engine) -> Agreed[Solution[int]]:
     """Stage I, as the product does it."""
-    setup = Setup(connect_to(options, options.weak), strong)
+    setup = Setup(connect_to(options, options.weak), strong, agreement=Agreement(rounds=options.rounds))
     return await agree(job.task, setup, job.store, source=open_source(str(job.corpus)), plan=PLAN)
 
 
@@ -125,7 +125,9 @@ async def main(options: argparse.Namespace) -> None:
 
 def save(options: argparse.Namespace, found: JsonObject) -> None:
     parts = " ".join(part for part in PARTS if part in found)
-    sizes = f"--rows {options.rows} --contrasted {options.contrasted} --samples {options.samples}"
+    sizes = (
+        f"--rows {options.rows} --rounds {options.rounds} --contrasted {options.contrasted} --samples {options.samples}"
+    )
     texts = f"--max-tokens {options.max_tokens} --batch {options.batch}"
     command = f"python -m benchmarks.progressive {sizes} {texts} --folder runs --parts {parts}"
     models = {"weak": options.weak, "strong": options.strong}
@@ -137,6 +139,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--rows", type=int, default=300, help="questions, of the training split")
     parser.add_argument("--zero-shot", type=int, help="the strong model alone answers so many")
+    parser.add_argument("--rounds", type=int, default=2, help="of Stage I")
     parser.add_argument("--contrasted", type=int, default=100, help="Stage II samples the first so many")
     parser.add_argument("--samples", type=int, default=10, help="of each question in Stage II")
     parser.add_argument("--max-tokens", type=int, default=400)
