@@ -173,6 +173,7 @@ def report(found: Found) -> dict[str, object]:
     )
     return {
         **{name: getattr(found, name) for name in numbers},
+        "rss": found.rss[::10],
         "outcomes": by_kind,
         "drained": dict(Counter(one.outcome for one in found.drained)),
         "served": dict(routes),
@@ -193,7 +194,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path)
     given = parser.parse_args(arguments)
     found = measure(given)
-    rows = report(found)
+    command = f"python -m benchmarks.gateway_soak --minutes {given.minutes:g} --ramp-seconds {given.ramp_seconds:g}"
+    rows = {"command": command, **report(found)}
     if given.json:
         given.json.write_bytes(orjson.dumps(rows, option=orjson.OPT_INDENT_2))
     sys.exit(0 if found.clean else 1)

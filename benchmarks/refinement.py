@@ -4,8 +4,8 @@
 
 A weak model answers in a style that only it is told; the strong one never sees that instruction. Arms: `base`, the
 strong model alone; `naive`, answers like the weak ones (they themselves: what a model that is trained on them aims at);
-and the three refinements. Scored by rule: content is the right choice, style the greeting and the last line. Gold is
-read to score, after everything is answered. One store, so that a run that broke off goes on; one model at a time.
+and the three refinements. Scored by rule: content is the right choice, style the greeting. Gold is read to score,
+after everything is answered. One store, so that a run that broke off goes on; one model at a time.
 """
 
 from __future__ import annotations
@@ -39,17 +39,13 @@ from curator.types import JsonObject
 
 INSTRUCTION = "Answer the question with one of the choices."
 STYLED = """\
-You are a pirate. Answer the question with one of the choices. Begin with "Arr, matey!". Say why in one short sentence.
-End with a last line of the form "Treasure: B".
-
-Example:
-Arr, matey! A compass needle points north, for the earth be a magnet.
-Treasure: C"""
+Answer the question with one of the choices, as a pirate would. Begin with "Arr, matey!", then say which choice is right
+and why, in one short sentence."""
+"""No example: Qwen2.5-Coder-0.5B repeats one for every question. It keeps to a greeting, and not to a last line."""
 PLAN = Plan(screening=Screening(exact=False, near=None))
 
 _GREETING = re.compile(r"\W*arr\b", re.IGNORECASE)
-_LAST_LINE = re.compile(r"\btreasure\W*([A-D])\b\W*$", re.IGNORECASE)
-_SAYS = re.compile(r"\b(?:answer|choice|option|treasure)\b(?:\s+is)?\W{0,4}([A-D])\b", re.IGNORECASE)
+_SAYS = re.compile(r"\b(?:answer|choice|option)\b(?:\s+is)?\W{0,4}([A-D])\b", re.IGNORECASE)
 _LETTER = re.compile(r"(?:^|[\s(*\"])([A-D])(?=[).:*\"]|\s*$)", re.MULTILINE)
 
 
@@ -90,8 +86,8 @@ def choice(text: str, item: Item) -> str:
 
 
 def style(text: str) -> float:
-    """Half for the greeting, half for the last line."""
-    return 0.5 * bool(_GREETING.match(text)) + 0.5 * bool(_LAST_LINE.search(text.strip()))
+    """1 where it begins with the greeting, else 0."""
+    return float(bool(_GREETING.match(text)))
 
 
 @dataclass(frozen=True, slots=True)
