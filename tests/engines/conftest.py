@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import gc
+import os
 import threading
 import warnings
 from collections.abc import Callable, Coroutine, Iterator
@@ -74,13 +75,15 @@ class OnLoop:
 
 
 def _vllm_processes() -> list[psutil.Process]:
-    children = psutil.Process().children(recursive=True)
-    return [child for child in children if child.is_running() and child.name().startswith("VLLM")]
+    running = [child for child in psutil.Process().children(recursive=True) if child.is_running()]
+    ours = [child for child in running if child.name().startswith("VLLM")]
+    # Those of the suite's `vllm serve` lie in that server's session.
+    return [child for child in ours if os.getsid(child.pid) == os.getsid(0)]
 
 
 @pytest.fixture(scope="session")
 def vllm_processes() -> Callable[[], list[psutil.Process]]:
-    """Lists vLLM's processes below this one."""
+    """Lists the processes of vLLM in process."""
     return _vllm_processes
 
 
