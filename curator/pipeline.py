@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from itertools import chain
 from typing import Generic
 
@@ -32,7 +33,7 @@ from curator.sources import Source
 from curator.store import DatasetVersion, IngestCounts, Run, Store
 from curator.task import Output, Task
 from curator.telemetry import CURATE, stage_span
-from curator.types import Document, Json, JsonObject, Reject
+from curator.types import Document, Json, JsonObject, Reject, Usage
 
 REJECTS_AT_ONCE = 1000
 """Bad rows are written to the store so many at a time."""
@@ -193,6 +194,13 @@ async def ask(answers: Answers[Output], engine: Engine, run: Run, plan: Plan, co
     return {**describe(counts), "seconds": seconds}
 
 
+async def ask_apart(answers: Answers[Output], engine: Engine, run: Run, plan: Plan, counts: Progress) -> JsonObject:
+    """As `ask`, where several turns share `counts`: the report is that of this turn alone."""
+    before = copied(counts)
+    told = await ask(answers, engine, run, plan, counts)
+    return {**describe(taken(counts, before)), "seconds": told["seconds"]}
+
+
 def answers_of(task: Task[Output], store: Store, engine: Engine, plan: Plan) -> Answers[Output]:
     """The engine's answers under `plan`, before any examples. Raises: ConfigError for shares that cannot be."""
     prompting = Prompting(long_text=plan.long_text)
@@ -258,3 +266,20 @@ def describe(counts: Progress) -> JsonObject:
         "unpriced": counts.unpriced,
         **({"served_by": tiers} if tiers else {}),
     }
+
+
+def copied(counts: Progress) -> Progress:
+    """The counts as they are now."""
+    return replace(counts, errors=dict(counts.errors), tiers=dict(counts.tiers))
+
+
+def taken(now: Progress, before: Progress) -> Progress:
+    """What was counted since `before`."""
+    counts = ("done", "sent", "reused", "failed", "truncated", "cost", "unpriced")
+    spent = (getattr(now.usage, one.name) - getattr(before.usage, one.name) for one in fields(Usage))
+    return Progress(
+        usage=Usage(*spent),
+        errors=dict(Counter(now.errors) - Counter(before.errors)),
+        tiers=dict(Counter(now.tiers) - Counter(before.tiers)),
+        **{name: getattr(now, name) - getattr(before, name) for name in counts},
+    )

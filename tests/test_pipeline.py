@@ -12,16 +12,17 @@ import orjson
 import pytest
 from pydantic import BaseModel
 
+from curator.annotate import Progress
 from curator.engines.base import EngineIdentity
 from curator.engines.scripted import ScriptedEngine
 from curator.errors import BudgetExceededError, InputError, RefusalError, TaskError
-from curator.pipeline import Plan, curate
+from curator.pipeline import Plan, copied, curate, describe, taken
 from curator.screening import Screening
 from curator.selection import SelectionPolicy
 from curator.sources import open_source
 from curator.store import Audit, Store
 from curator.task import Task, classify, solve
-from curator.types import DecideRequest
+from curator.types import DecideRequest, Usage
 
 pytestmark = pytest.mark.anyio
 
@@ -217,3 +218,26 @@ async def test_clear_errors(tmp_path, corpus):
     strict = Plan(screening=PLAN.screening, selection=SelectionPolicy(min_confidence=1.0))
     with pytest.raises(InputError, match="none of the 201 labelled documents"):
         await curate(TASK, engine, store, plan=strict)
+
+
+def test_what_was_taken_is_the_difference() -> None:
+    counts = Progress(done=5, sent=3, usage=Usage(10, 20, 1, 3), cost=1.5, errors={"refusal": 2})
+    before = copied(counts)
+    counts.done += 2
+    counts.sent += 1
+    counts.usage = counts.usage + Usage(1, 2, 0, 1)
+    counts.cost += 0.25
+    counts.fail("refusal")
+    found = taken(counts, before)
+    assert (found.done, found.sent, found.cost, found.errors, found.failed) == (2, 1, 0.25, {"refusal": 1}, 1)
+    assert found.usage == Usage(1, 2, 0, 1)
+    assert before.errors == {"refusal": 2}
+
+
+def test_a_turns_report_is_what_it_added() -> None:
+    counts = Progress(sent=3, unpriced=3, errors={"timeout": 1})
+    before = copied(counts)
+    counts.sent, counts.cost = 5, 0.5
+    counts.fail("x")
+    found = describe(taken(counts, before))
+    assert (found["sent"], found["cost"], found["errors"]) == (2, 0.5, {"x": 1})

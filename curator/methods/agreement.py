@@ -25,7 +25,7 @@ from curator.learning import Answers
 from curator.methods.agreed_rows import Kept, freeze_kept, kept_of
 from curator.methods.demonstrations import Chooser
 from curator.methods.replies import Reply, demonstrations, greedy, replies
-from curator.pipeline import Plan, answers_of, ask, describe, prepare
+from curator.pipeline import Plan, answers_of, ask_apart, prepare
 from curator.sources import Source
 from curator.store import DatasetVersion, Run, Store
 from curator.task import Output, Task
@@ -163,8 +163,7 @@ class _Teaching:
 
     async def ask(self, answers: Answers[Output], engine: Engine) -> JsonObject:
         """Have every document answered; returns the report of this turn alone."""
-        before = describe(self.counts)
-        return since(before, await ask(answers, engine, self.run, self.plan, self.counts))
+        return await ask_apart(answers, engine, self.run, self.plan, self.counts)
 
     async def rounds(self, task: Task[Output], weak: Answers[Output], about: JsonObject) -> tuple[Round[Output], ...]:
         """All rounds, the strong model asked anew in each."""
@@ -196,13 +195,3 @@ class _Teaching:
         policy: JsonObject = {"progressive": asdict(self.setup.agreement) | {"round": number}}
         version, rows = freeze_kept(task, (weak, answers), kept, self.run, policy, {**about, **report})
         return Round(answers, kept, version, {**report, **rows, "annotation": about["annotation"]})
-
-
-def since(before: JsonObject, after: JsonObject) -> JsonObject:
-    """What a turn added to counts that several turns share; what is no count stays as it is."""
-    found = dict(after)
-    for name, value in after.items():
-        earlier = before.get(name)
-        if isinstance(value, int | float) and isinstance(earlier, int | float) and name != "seconds":
-            found[name] = value - earlier
-    return found

@@ -27,10 +27,10 @@ from curator.confidence import Floats
 from curator.engines.base import Engine
 from curator.errors import InputError
 from curator.learning import Answers
-from curator.methods.agreement import Agreed, since
+from curator.methods.agreement import Agreed
 from curator.methods.rationales import wrong_steps
 from curator.methods.replies import Reply, asked_as, forms, replies
-from curator.pipeline import Plan, ask, describe
+from curator.pipeline import Plan, ask_apart
 from curator.preferences import Preference, freeze_preferences
 from curator.store import DatasetVersion
 from curator.task import Output
@@ -124,8 +124,7 @@ async def contrast(
     config: JsonObject = {"task": task.id, "engine": str(engine.identity), "contrast": asdict(settings)}
     with store.run("progressive", config) as run, stage_span("progressive", task=task.id):
         store.save_task(asked.id, asked.spec)
-        before = describe(counts)
-        annotation = since(before, await ask(answers, engine, run, plan, counts))
+        annotation = await ask_apart(answers, engine, run, plan, counts)
         ballots = await asyncio.to_thread(ballots_of, agreed.weak, answers, plan.limit)
         counted: Counter[str] = Counter()
         work = _Pairing(agreed, answers, ballots, settings, counted)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 import orjson
 import pyarrow as pa
 
-from curator.annotate import Progress
 from curator.parsing import MISSING
 from curator.store import DATASET_INPUT, DatasetVersion, Run, Store
 from curator.task import Output, Task
-from curator.types import Document, Json, JsonObject, Usage
+from curator.types import Document, Json, JsonObject
 
 CUT_OFF: Final = "length"
 """The finish reason of a text that ran into `max_tokens`. Training on such texts teaches to stop anywhere, so they are
@@ -126,20 +125,3 @@ def _tables(task: Task[Output], arm: Arm) -> Iterator[pa.Table]:
             page = []
     if page:
         yield pa.Table.from_pylist(page, DATASET_INPUT)
-
-
-def copied(counts: Progress) -> Progress:
-    """The counts as they are now."""
-    return replace(counts, errors=dict(counts.errors), tiers=dict(counts.tiers))
-
-
-def taken(now: Progress, before: Progress) -> Progress:
-    """What was counted since `before`."""
-    counts = ("done", "sent", "reused", "failed", "truncated", "cost", "unpriced")
-    spent = (getattr(now.usage, one.name) - getattr(before.usage, one.name) for one in fields(Usage))
-    return Progress(
-        usage=Usage(*spent),
-        errors=dict(Counter(now.errors) - Counter(before.errors)),
-        tiers=dict(Counter(now.tiers) - Counter(before.tiers)),
-        **{name: getattr(now, name) - getattr(before, name) for name in counts},
-    )

@@ -20,7 +20,7 @@ from typing import Generic, get_args
 from curator.annotate import Progress, annotate
 from curator.engines.base import Engine
 from curator.errors import ConfigError, InputError, TaskError
-from curator.methods.refined_rows import Arm, Replies, copied, freeze_arm, read_replies, taken, written_answers
+from curator.methods.refined_rows import Arm, Replies, freeze_arm, read_replies, written_answers
 from curator.methods.refinement_prompts import (
     Make,
     Method,
@@ -32,7 +32,7 @@ from curator.methods.refinement_prompts import (
     sentence,
     under_concepts,
 )
-from curator.pipeline import Plan, describe, prepare
+from curator.pipeline import Plan, copied, describe, prepare, taken
 from curator.requests import Prompting
 from curator.sources import Source
 from curator.store import DatasetVersion, Run, Store

@@ -14,7 +14,7 @@ from curator.engines.base import EngineIdentity
 from curator.engines.scripted import ScriptedEngine
 from curator.errors import BudgetExceededError, InputError, RateLimitError
 from curator.evaluation.agreed import grade_kept
-from curator.methods.agreement import Agreement, Setup, agree, since
+from curator.methods.agreement import Agreement, Setup, agree
 from curator.methods.demonstrations import Chooser
 from curator.methods.replies import replies
 from curator.requests import shard_of
@@ -120,14 +120,6 @@ async def test_rows_that_fail_are_counted_and_not_kept(tmp_path):
 def test_settings_that_cannot_be():
     with pytest.raises(InputError, match="rounds is 0"):
         Agreement(rounds=0)
-
-
-def test_a_turns_counts_are_what_it_added():
-    before, after = (
-        {"sent": 3, "cost": None, "errors": {}},
-        {"sent": 5, "cost": 0.5, "errors": {"x": 1}, "seconds": 2.0},
-    )
-    assert since(before, after) == {"sent": 2, "cost": 0.5, "errors": {"x": 1}, "seconds": 2.0}
 
 
 def test_the_identity_says_who_was_asked():

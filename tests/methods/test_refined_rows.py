@@ -1,10 +1,9 @@
-"""curator/methods/refined_rows.py: which replies are rows, and what a run took."""
+"""curator/methods/refined_rows.py: which replies are rows."""
 
 from __future__ import annotations
 
-from curator.annotate import Progress
-from curator.methods.refined_rows import Replies, copied, taken, written_answers
-from curator.types import Document, Usage
+from curator.methods.refined_rows import Replies, written_answers
+from curator.types import Document
 
 
 def test_texts_that_were_cut_off_or_are_empty_are_counted_as_missing() -> None:
@@ -26,17 +25,3 @@ def test_answers_of_a_column_are_texts_whatever_they_are() -> None:
     found = written_answers(documents, "reply")
     assert found.texts == {"a": "yes", "b": "7"}
     assert found.missing == {"no_answer": 2, "empty": 1}
-
-
-def test_what_was_taken_is_the_difference() -> None:
-    counts = Progress(done=5, sent=3, usage=Usage(10, 20, 1, 3), cost=1.5, errors={"refusal": 2})
-    before = copied(counts)
-    counts.done += 2
-    counts.sent += 1
-    counts.usage = counts.usage + Usage(1, 2, 0, 1)
-    counts.cost += 0.25
-    counts.fail("refusal")
-    found = taken(counts, before)
-    assert (found.done, found.sent, found.cost, found.errors, found.failed) == (2, 1, 0.25, {"refusal": 1}, 1)
-    assert found.usage == Usage(1, 2, 0, 1)
-    assert before.errors == {"refusal": 2}
