@@ -253,15 +253,16 @@ async def _chat(client: AsyncOpenAI, model: str, state: str) -> tuple[str, float
 
 def _bill(totals: Mapping[Group, Total], policy: Policy) -> list[Billed]:
     """Per tier, in the policy's order."""
+    from cascade.gateway.ledger import Total
+
     found = []
     for tier in policy.tiers:
-        own = [(group.kind, total) for group, total in totals.items() if group.tier == tier.name]
-        kinds = Counter[str]()
-        for kind, total in own:
-            kinds[kind] += total.attempts
-        sums = [total for _, total in own]
-        tokens = sum(total.input_tokens for total in sums), sum(total.output_tokens for total in sums)
-        found.append(Billed(tier.name, dict(kinds), *tokens, sum(total.cost for total in sums)))
+        kinds, whole = Counter[str](), Total()
+        for group, total in totals.items():
+            if group.tier == tier.name:
+                kinds[group.kind] += total.attempts
+                whole.add(total)
+        found.append(Billed(tier.name, dict(kinds), whole.input_tokens, whole.output_tokens, whole.cost))
     return found
 
 
