@@ -14,4 +14,4 @@ check:
 	@env="$$(.ci/env)"; "$$env/bin/ruff" check . && "$$env/bin/ruff" format --check . && "$$env/bin/mypy"
 
 test: check
-	@env="$$(.ci/env)"; HF_HUB_OFFLINE=1 "$$env/bin/python" -m pytest $(ARGS)
+	@env="$$(.ci/env)"; HF_HUB_OFFLINE=1 "$$env/bin/python" -m pytest -n 2 $(ARGS)

@@ -6,6 +6,7 @@ A policy is data. It is made by `cascade.certify`, kept as JSON, and used by `Ca
 from __future__ import annotations
 
 import math
+import sys
 from bisect import bisect_right
 from collections.abc import Sequence
 from datetime import datetime
@@ -68,7 +69,8 @@ class Scorer(_Frozen):
     def _fit_together(self) -> Self:
         if len(self.weights) != len(self.signals) or len(self.values) != len(self.knots):
             raise ValueError("a scorer has one weight per signal, and one value per knot")
-        if any(not low < high for low, high in pairwise(self.knots)):
+        # By less, a slope would be infinite.
+        if any(not high - low > sys.float_info.min for low, high in pairwise(self.knots)):
             raise ValueError("the knots of a scorer ascend")
         return self
 

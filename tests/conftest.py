@@ -11,6 +11,8 @@ import hypothesis
 import pytest
 
 if TYPE_CHECKING:
+    from xdist.scheduler import LoadScopeScheduling
+
     from benchmarks._otlp import Collected
 
 # A busy machine takes its time; how long a property holds is not what these tests are about.
@@ -22,6 +24,46 @@ def pytest_configure(config: pytest.Config) -> None:
     # vLLM leaves zmq contexts open when it shuts down; they are collected during whichever test comes next.
     ours = r"ignore:Exception ignored in. <function Context.__del__:pytest.PytestUnraisableExceptionWarning"
     config.addinivalue_line("filterwarnings", ours)
+    if hasattr(config, "workerinput"):
+        # As many workers as cores: more threads of each would wait for one another. Set before torch is imported.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+SHARE_VLLM = (
+    "tests/engines/test_agreement.py",
+    "tests/engines/test_adapters_agree.py",
+    "tests/engines/test_vllm.py",
+    "tests/gateway/test_real_local.py",
+    "tests/gateway/test_real_vllm.py",
+)
+"""One worker runs these, one after the other, so that there is one vLLM in process and one `vllm serve`."""
+LONGEST = (*SHARE_VLLM, "tests/test_docs.py", "tests/cli/test_demo.py", "tests/test_examples.py")
+"""Run first, so that the workers come to their ends together; the others as they are found."""
+ENGINES = {"vllm_engine", "vllm_server"}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling:
+    """With `-n 2`: a file's tests stay together, and with them what its fixtures started."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            path = str(super()._split_scope(nodeid))
+            return "vllm" if path in SHARE_VLLM else path
+
+    config.option.loadscopereorder = False
+    return Scheduling(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if ENGINES & set(getattr(item, "fixturenames", ())) and item.location[0] not in SHARE_VLLM:
+            raise pytest.UsageError(f"{item.nodeid} starts a vLLM of its own: add its file to SHARE_VLLM")
+    if hasattr(config, "workerinput"):
+        places = {path: number for number, path in enumerate(LONGEST)}
+        items.sort(key=lambda item: places.get(item.location[0], len(places)))
 
 
 @pytest.fixture

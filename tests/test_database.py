@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 import pytest
 
 from curator.database import Database, explain
@@ -105,6 +106,72 @@ def test_threads_take_turns(database):
 def test_a_busy_thread_is_not_waited_for_longer_than_asked(database):
     with database.reading(), pytest.raises(StoreLockedError, match="busy"):
         numbers(Database(database.path, wait=0.1))
+
+
+def test_one_engine_serves_one_file_after_the_other(database, tmp_path):
+    other = Database(tmp_path / "other.duckdb", wait=1)
+    with other.writing() as connection:
+        connection.execute("CREATE TABLE numbers AS SELECT 7 AS n")
+    for _ in range(2):
+        assert numbers(database) == 100000
+        assert numbers(other) == 1
+    with database.reading() as connection, other.reading() as second:
+        assert connection.execute("SELECT max(n) FROM numbers").fetchall() == [(99999,)]
+        assert second.execute("SELECT max(n) FROM numbers").fetchall() == [(7,)]
+
+
+def test_nothing_of_one_piece_of_work_is_there_in_the_next(database):
+    with database.writing() as connection:
+        connection.register("numbers", pa.table({"n": [1, 2]}))
+        connection.execute("CREATE TEMP TABLE mine AS SELECT 1")
+        connection.execute("SET enable_progress_bar = true")
+    assert numbers(database) == 100000
+    with database.reading() as connection:
+        assert connection.execute("SELECT current_setting('enable_progress_bar')").fetchall() == [(False,)]
+        with pytest.raises(duckdb.CatalogException):
+            connection.execute("SELECT * FROM mine")
+
+
+def test_a_closed_file_is_free_even_if_a_result_was_not_read_to_its_end(database):
+    with database.reading() as connection:
+        unread = connection.execute("SELECT * FROM numbers")
+        assert unread.fetchone() == (0,)
+    hold(database.path).communicate("go\n")
+
+
+def test_work_that_spills_leaves_no_folder_behind(database):
+    folder = Path(f"{database.path}.tmp")
+    with database.reading() as connection:
+        connection.execute("SET memory_limit = '20MB'")
+        connection.execute("CREATE TEMP TABLE large AS SELECT random() AS chance FROM range(4000000)")
+        assert any(folder.iterdir())
+    assert not folder.exists()
+    assert numbers(database) == 100000
+
+
+FORKED = """
+import os, sys
+from pathlib import Path
+from curator.database import Database
+
+database = Database(Path(sys.argv[1]), wait=5)
+
+def count():
+    with database.reading() as connection:
+        return connection.execute("SELECT count(*) FROM numbers").fetchall()[0][0]
+
+assert count() == 100000
+if child := os.fork():
+    assert os.waitpid(child, 0)[1] == 0
+assert count() == 100000
+"""
+
+
+def test_a_forked_child_has_an_engine_of_its_own(database):
+    done = subprocess.run(
+        [sys.executable, "-c", FORKED, str(database.path)], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_folder_is_not_a_store(tmp_path):

@@ -19,7 +19,8 @@ UNIT = st.floats(0, 1)
 @st.composite
 def scorers(draw):
     size = draw(st.integers(1, 4))
-    knots = sorted(draw(st.lists(st.floats(-3, 3), max_size=6, unique=True)))
+    apart = st.floats(-3, 3).map(lambda knot: round(knot, 300))
+    knots = sorted(draw(st.lists(apart, max_size=6, unique=True)))
     values = draw(st.lists(UNIT, min_size=len(knots), max_size=len(knots)))
     weights = draw(st.lists(st.floats(-4, 4), min_size=size, max_size=size))
     names = tuple(f"s{number}" for number in range(size))
@@ -56,6 +57,7 @@ def test_a_single_signal_is_its_own_score():
         ({"weights": (1.0, 1.0)}, "one weight per signal"),
         ({"knots": (0.0, 1.0)}, "one value per knot"),
         ({"knots": (1.0, 0.0), "values": (0.0, 1.0)}, "knots of a scorer ascend"),
+        ({"knots": (0.0, 5e-324), "values": (0.0, 1.0)}, "knots of a scorer ascend"),
         ({"knots": (0.5, 0.5), "values": (0.0, 1.0)}, "knots of a scorer ascend"),
         ({"knots": (math.nan, 1.0), "values": (0.0, 1.0)}, "knots of a scorer ascend"),
         ({"signals": ()}, "at least 1 item"),

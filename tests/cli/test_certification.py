@@ -10,6 +10,7 @@ from aiohttp import web
 
 from benchmarks import mock_model
 from benchmarks.mock_server import MockServer
+from curator.engines.retry import RetryPolicy
 from tests.cli.conftest import Project, Serve
 
 TIERS = """
@@ -157,7 +158,10 @@ def test_too_few_documents(cascade: Project) -> None:
     assert "at least 22 are needed, 44 with the learning half" in done.stdout
 
 
-def test_a_tier_that_answers_nothing_is_skipped(cascade: Project, serve: Serve) -> None:
+def test_a_tier_that_answers_nothing_is_skipped(
+    cascade: Project, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RetryPolicy, "delay", lambda *_: 0.0)
     broken = serve(MockServer(status={"/v1/chat/completions": (400, {"error": {"message": "no"}})}))
     _, large = cascade.servers  # type: ignore[attr-defined]
     tiers = ["--tier", f"a={broken.url}#mock?dialect=chat", "--tier", f"b={large.url}#mock?dialect=chat"]
