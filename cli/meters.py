@@ -47,10 +47,13 @@ if TYPE_CHECKING:
 BUCKETS: Final = (0.0, 5.0, 10.0, 25.0, 50.0, 75.0, 100.0, 250.0, 500.0, 750.0, 1000.0, 2500.0, 5000.0, 7500.0, 10000.0)
 """The SDK's own, for an instrument that asks for none."""
 
+FRESH: Final = 1_000_000_000
+"""Nanoseconds for which an exemplar is good enough: to look for the current span takes longer than to count."""
+
 
 class _Point:
-    """The records of one set of attributes. `counts` has one place more than there are bounds; `latest` has the last
-    record of a place that was made in a sampled span."""
+    """The records of one set of attributes. `counts` has one place more than there are bounds; `latest` has for a place
+    a record that was made in a sampled span, at most `FRESH` older than the last one."""
 
     __slots__ = ("count", "counts", "highest", "latest", "lowest", "total")
 
@@ -106,9 +109,11 @@ class LeanHistogram(Instrument):
             if amount > point.highest:
                 point.highest = amount
         if self._exemplars:
-            ids = get_current_span(context).get_span_context()
-            if ids.trace_flags & TraceFlags.SAMPLED:
-                point.latest[place] = amount, time.time_ns(), ids
+            now, known = time.time_ns(), point.latest.get(place)
+            if known is None or now - known[1] > FRESH:
+                ids = get_current_span(context).get_span_context()
+                if ids.trace_flags & TraceFlags.SAMPLED:
+                    point.latest[place] = amount, now, ids
 
     def metrics(self) -> list[Metric]:
         """All records so far; nothing before the first one."""

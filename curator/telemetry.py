@@ -166,8 +166,9 @@ class span:  # noqa: N801
         if not tracing():
             return trace.INVALID_SPAN
         name, attributes, kind = self._asked
-        self._current = current = tracer.start_span(name, None, kind, attributes)
-        self._token = context.attach(trace.set_span_in_context(current))
+        now = context.get_current()  # each of the calls below would ask for it again
+        self._current = current = tracer.start_span(name, now, kind, attributes)
+        self._token = context.attach(trace.set_span_in_context(current, now))
         return current
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
@@ -294,6 +295,7 @@ def continuing(headers: Mapping[str, str]) -> Iterator[None]:
 def trace_headers() -> dict[str, str]:
     """`traceparent` (and what else the propagators say) of the current span; empty where none is recorded."""
     headers: dict[str, str] = {}
-    if trace.get_current_span().is_recording():
-        propagate.inject(headers)
+    now = context.get_current()
+    if trace.get_current_span(now).is_recording():
+        propagate.inject(headers, now)
     return headers
