@@ -9,7 +9,7 @@ Source: https://opentelemetry.io/docs/specs/semconv/gen-ai/ (gen-ai-spans, gen-a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Final
 
 from opentelemetry import context, metrics, propagate, trace
@@ -279,13 +279,14 @@ def _names_a_trace(headers: Mapping[str, str]) -> bool:
     return any(field in headers for field in _Found.fields)
 
 
-@contextmanager
-def continuing(headers: Mapping[str, str]) -> Iterator[None]:
+def continuing(headers: Mapping[str, str]) -> AbstractContextManager[None]:
     """Spans inside belong to the trace that the caller's headers name, if any."""
-    if not tracing() or not _names_a_trace(headers):
-        yield
-        return
-    token = context.attach(propagate.extract(headers))
+    return _inside(propagate.extract(headers)) if tracing() and _names_a_trace(headers) else nullcontext()
+
+
+@contextmanager
+def _inside(found: context.Context) -> Iterator[None]:
+    token = context.attach(found)
     try:
         yield
     finally:
