@@ -197,14 +197,11 @@ def held_span(name: str, attributes: Mapping[str, Attribute], *, client: bool = 
         current.end()
 
 
-@contextmanager
-def active(held: Span | None) -> Iterator[None]:
+def active(held: Span | None) -> AbstractContextManager[object]:
     """`held`, if there is one, as the current span of what happens inside; never across a `yield`."""
     if held is None:
-        yield
-        return
-    with trace.use_span(held, end_on_exit=False, record_exception=False, set_status_on_exception=False):
-        yield
+        return nullcontext()
+    return trace.use_span(held, end_on_exit=False, record_exception=False, set_status_on_exception=False)
 
 
 @contextmanager
