@@ -92,9 +92,11 @@ class Observer:
     def note(self, query_id: str, request: Request, routed: Routed[Answer], time: datetime) -> Due[Answer] | None:
         """Count a served request. Returns what is to be audited, for `audit` or `lose`; where nothing is, the traffic
         record is written now."""
-        asking = cast(Asking[Answer], self.cascade.asking(request))
         marks = self.cascade.fingerprints(request) if self.live or self._writer is not None else ()
         drawn = self._draw(query_id, marks, routed, time) if self.live else {}
+        if not drawn and self._writer is None:
+            return None
+        asking = cast(Asking[Answer], self.cascade.asking(request))
         due = Due(query_id, request, marks, asking, routed, time, drawn)
         if drawn:
             return due

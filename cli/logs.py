@@ -13,13 +13,10 @@ from typing import TYPE_CHECKING, TextIO
 from curator.errors import ConfigError
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import MetricReader
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import ReadableSpan
     from rich.console import Console
-
-    from cli.meters import ScrapeReader
 
 log = logging.getLogger("goldless.cli")
 LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
@@ -121,12 +118,12 @@ def remembered() -> Iterator[Callable[[], Sequence[ReadableSpan]]]:
         memory.clear()
 
 
-def _scraped() -> list[ScrapeReader]:
+def _scraped() -> list[MetricReader]:
     try:
-        from cli.meters import ScrapeReader
+        from opentelemetry.exporter.prometheus import PrometheusMetricReader
     except ImportError:
         return []
-    return [ScrapeReader()]
+    return [PrometheusMetricReader(disable_target_info=True, scope_info_enabled=False)]
 
 
 @contextlib.contextmanager
@@ -159,32 +156,23 @@ def _encoding(names: Sequence[str]) -> contextlib.AbstractContextManager[None]:
 
 
 @contextlib.contextmanager
-def _metrics(names: tuple[str, ...], resource: Resource, scraped: Sequence[ScrapeReader]) -> Iterator[None]:
-    from opentelemetry import metrics
-
+def _metrics(names: tuple[str, ...], resource: Resource, scraped: Sequence[MetricReader]) -> Iterator[None]:
     if not names and not scraped:
         yield
         return
-    provider = _exported(names, resource, scraped) if names else _scraped_only(resource, scraped[0])
+    from opentelemetry import metrics
+    from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+
+    from cli.meters import LeanMeterProvider
+
+    readers = [PeriodicExportingMetricReader(_exporter("metrics", name).load()(**_stream(name))) for name in names]
+    # What is scraped has no exemplars.
+    provider = LeanMeterProvider([*readers, *scraped], resource, exemplars=bool(names))
     metrics.set_meter_provider(provider)
     try:
         yield
     finally:
         provider.shutdown()
-
-
-def _exported(names: Sequence[str], resource: Resource, also: Sequence[MetricReader]) -> MeterProvider:
-    from opentelemetry.sdk.metrics import MeterProvider
-    from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
-
-    readers = [PeriodicExportingMetricReader(_exporter("metrics", name).load()(**_stream(name))) for name in names]
-    return MeterProvider([*readers, *also], resource=resource, shutdown_on_exit=False)
-
-
-def _scraped_only(resource: Resource, reader: ScrapeReader) -> MeterProvider:
-    from cli.meters import LeanMeterProvider
-
-    return LeanMeterProvider(reader, resource)
 
 
 def _exporter(signal: str, name: str) -> EntryPoint:

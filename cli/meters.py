@@ -1,8 +1,8 @@
-"""Histograms that are scraped, for a tenth of what a record costs in the SDK: which cleans and hashes anew each time.
+"""Our own histograms at a tenth of what a record costs in the SDK, which cleans and hashes anew each time.
 
-Only `curator.telemetry`'s histograms, and only where nothing but Prometheus reads metrics: its sums are cumulative,
-with the buckets that the instrument asks for. Everything else (counters, gauges, other libraries, OTLP with its views
-and temporalities) is the SDK's.
+Only those of `curator.telemetry`, and only where every reader wants them as they are counted here: sums since the
+start, in the buckets that the instrument asks for. All readers are told the same counts; they, and the exporters behind
+them, are the SDK's, as is everything else (counters, gauges, other libraries, histograms in other temporalities).
 """
 
 from __future__ import annotations
@@ -13,21 +13,30 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
-from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.metrics import Histogram as Instrument
 from opentelemetry.metrics import Meter
-from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
+from opentelemetry.sdk.metrics import (
+    AlwaysOffExemplarFilter,
+    AlwaysOnExemplarFilter,
+    Exemplar,
+    ExemplarFilter,
+    MeterProvider,
+)
+from opentelemetry.sdk.metrics._internal.instrument import _Histogram
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
     Histogram,
     HistogramDataPoint,
     Metric,
+    MetricReader,
     MetricsData,
     ResourceMetrics,
     ScopeMetrics,
 )
+from opentelemetry.sdk.metrics.view import DefaultAggregation, ExplicitBucketHistogramAggregation
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import SpanContext, TraceFlags, get_current_span
 
 from cli.spans import OURS
 
@@ -38,26 +47,46 @@ if TYPE_CHECKING:
 BUCKETS: Final = (0.0, 5.0, 10.0, 25.0, 50.0, 75.0, 100.0, 250.0, 500.0, 750.0, 1000.0, 2500.0, 5000.0, 7500.0, 10000.0)
 """The SDK's own, for an instrument that asks for none."""
 
+FRESH: Final = 1_000_000_000
+"""Nanoseconds for which an exemplar is good enough: to look for the current span takes longer than to count."""
+
 
 class _Point:
-    """The records of one set of attributes. `counts` has one place more than there are bounds."""
+    """The records of one set of attributes. `counts` has one place more than there are bounds; `latest` has for a place
+    a record that was made in a sampled span, at most `FRESH` older than the last one."""
 
-    __slots__ = ("count", "counts", "highest", "lowest", "total")
+    __slots__ = ("count", "counts", "highest", "latest", "lowest", "total")
 
     def __init__(self, places: int) -> None:
         self.counts = [0] * places
         self.count = 0
         self.total = 0.0
         self.lowest, self.highest = float("inf"), float("-inf")
+        self.latest: dict[int, tuple[float, int, SpanContext]] = {}
+
+    def exemplars(self) -> list[Exemplar]:
+        """`latest` as the SDK tells it. They are not forgotten when told: the counts are not, either."""
+        found = [self.latest[place] for place in sorted(self.latest)]
+        return [Exemplar({}, amount, when, ids.span_id, ids.trace_id) for amount, when, ids in found]
 
 
 class LeanHistogram(Instrument):
-    """A histogram whose buckets are counted here; `metric` tells them. Any thread may record."""
+    """A histogram whose buckets are counted here; `metric` tells them. Any thread may record. With `exemplars` records
+    that are made in a sampled span lead to it."""
 
-    def __init__(self, name: str, unit: str = "", description: str = "", bounds: Sequence[float] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        unit: str = "",
+        description: str = "",
+        bounds: Sequence[float] | None = None,
+        *,
+        exemplars: bool = False,
+    ) -> None:
         self.name = name
         self._told = (name, description, unit)
         self._bounds = tuple(BUCKETS if bounds is None else bounds)
+        self._exemplars = exemplars
         self._points: dict[frozenset[tuple[str, object]], _Point] = {}
         self._known: dict[tuple[tuple[str, object], ...], _Point] = {}
         """The same by the attributes in the order in which they came, which is quicker to make."""
@@ -75,8 +104,16 @@ class LeanHistogram(Instrument):
             point.counts[place] += 1
             point.count += 1
             point.total += amount
-            point.lowest = min(point.lowest, amount)
-            point.highest = max(point.highest, amount)
+            if amount < point.lowest:
+                point.lowest = amount
+            if amount > point.highest:
+                point.highest = amount
+        if self._exemplars:
+            now, known = time.time_ns(), point.latest.get(place)
+            if known is None or now - known[1] > FRESH:
+                ids = get_current_span(context).get_span_context()
+                if ids.trace_flags & TraceFlags.SAMPLED:
+                    point.latest[place] = amount, now, ids
 
     def metrics(self) -> list[Metric]:
         """All records so far; nothing before the first one."""
@@ -104,16 +141,23 @@ class LeanHistogram(Instrument):
             self._bounds,
             point.lowest,
             point.highest,
+            point.exemplars(),
         )
 
 
 class LeanMeterProvider(MeterProvider):
-    """The SDK's provider for what Prometheus scrapes; our own meter makes `LeanHistogram`s."""
+    """The SDK's provider; our own meter makes `LeanHistogram`s, if that is what all `readers` want. Without `exemplars`
+    nobody looks for any: that takes a quarter of a record's time in the SDK."""
 
-    def __init__(self, reader: ScrapeReader, resource: Resource) -> None:
-        # What is scraped has no exemplars; to look for them takes a quarter of a record's time.
-        super().__init__([reader], resource, AlwaysOffExemplarFilter(), shutdown_on_exit=False)
-        self._reader = reader
+    def __init__(self, readers: Sequence[MetricReader], resource: Resource, *, exemplars: bool = True) -> None:
+        super().__init__(readers, resource, None if exemplars else AlwaysOffExemplarFilter(), shutdown_on_exit=False)
+        wanted: ExemplarFilter = self._sdk_config.exemplar_filter
+        self._exemplars = not isinstance(wanted, AlwaysOffExemplarFilter)
+        self._lean = not isinstance(wanted, AlwaysOnExemplarFilter) and all(map(_countable, readers))
+        self._histograms: dict[str, LeanHistogram] = {}
+        self._scope = InstrumentationScope(OURS)
+        for reader in readers:
+            reader._set_collect_callback(self._collected)  # type: ignore[arg-type]
 
     def get_meter(
         self,
@@ -123,7 +167,8 @@ class LeanMeterProvider(MeterProvider):
         attributes: Attributes = None,
     ) -> Meter:
         found = super().get_meter(name, version, schema_url, attributes)
-        if name == OURS:
+        if name == OURS and self._lean:
+            self._scope = InstrumentationScope(name, version, schema_url, attributes)
             # The SDK's meter goes on making the other instruments.
             vars(found)["create_histogram"] = self._create_histogram
         return found
@@ -136,27 +181,26 @@ class LeanMeterProvider(MeterProvider):
         *,
         explicit_bucket_boundaries_advisory: Sequence[float] | None = None,
     ) -> Instrument:
-        for made in self._reader.histograms:
-            if made.name == name:
-                return made
-        made = LeanHistogram(name, unit, description, explicit_bucket_boundaries_advisory)
-        self._reader.histograms.append(made)
-        return made
+        bounds = explicit_bucket_boundaries_advisory
+        made = LeanHistogram(name, unit, description, bounds, exemplars=self._exemplars)
+        return self._histograms.setdefault(name, made)
+
+    def _collected(self, reader: MetricReader, timeout_millis: float = 10_000) -> MetricsData | None:
+        """What the SDK counted and, in the same scope, what was counted here; None where there is nothing."""
+        found = self._measurement_consumer.collect(reader, timeout_millis)
+        metrics = [metric for one in list(self._histograms.values()) for metric in one.metrics()]
+        if not metrics:
+            return found
+        told = [] if found is None else [scope for one in found.resource_metrics for scope in one.scope_metrics]
+        same = [metric for scope in told if scope.scope == self._scope for metric in scope.metrics]
+        others = [scope for scope in told if scope.scope != self._scope]
+        ours = ScopeMetrics(self._scope, [*same, *metrics], self._scope.schema_url or "")
+        return MetricsData([ResourceMetrics(self._sdk_config.resource, [*others, ours], "")])
 
 
-class ScrapeReader(PrometheusMetricReader):
-    """Tells Prometheus of `histograms` beside what the SDK counts."""
-
-    def __init__(self) -> None:
-        super().__init__(disable_target_info=True, scope_info_enabled=False)
-        self.histograms: list[LeanHistogram] = []
-
-    def _receive_metrics(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: object) -> None:
-        super()._receive_metrics(self._with_ours(metrics_data), timeout_millis, **kwargs)
-
-    def _with_ours(self, found: MetricsData) -> MetricsData:
-        first, *others = found.resource_metrics
-        metrics = [metric for one in self.histograms for metric in one.metrics()]
-        ours = ScopeMetrics(InstrumentationScope(OURS), metrics, "")
-        scopes = [*first.scope_metrics, ours]
-        return MetricsData([ResourceMetrics(first.resource, scopes, first.schema_url), *others])
+def _countable(reader: MetricReader) -> bool:
+    """Whether histograms are counted here as `reader` wants them."""
+    wanted = reader._instrument_class_aggregation[_Histogram]
+    explicit = isinstance(wanted, ExplicitBucketHistogramAggregation) and wanted._boundaries is None
+    cumulative = reader._instrument_class_temporality[_Histogram] is AggregationTemporality.CUMULATIVE
+    return cumulative and (explicit or isinstance(wanted, DefaultAggregation))

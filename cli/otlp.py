@@ -19,11 +19,12 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.trace import SpanContext, Status
 
-from cli.spans import OURS
+from cli.spans import OURS, UNSET
 
 _DOUBLE: Final = Struct("<d").pack
 _FIXED64: Final = Struct("<Q").pack
-_REMOTE, _LOCAL = 0x300, 0x100
+_TIMES: Final = Struct("<BQBQ").pack
+_REMOTE, _LOCAL = b"\x85\x01\x00\x03\x00\x00", b"\x85\x01\x00\x01\x00\x00"
 """`flags` of a span: whether it is known that its parent is remote, and whether it is."""
 
 ENCODER: Final = "encode_spans"
@@ -58,10 +59,9 @@ def lean_encoding() -> Iterator[None]:
 
 def encoded(spans: Sequence[ReadableSpan]) -> Encoded | ExportTraceServiceRequest:
     """A request with these spans, which are all of our tracer; the exporter's own where they are not."""
-    first = spans[0] if spans else None
-    if first is None or any(not _alike(first, span) for span in spans):
+    if not spans or not _ours(spans):
         return encode_spans(spans)
-    resource, scope = _head(first)
+    resource, scope = _head(spans[0])
     try:
         body = scope + b"".join([b"\x12" + _sized(_span(span)) for span in spans])
     except TypeError:
@@ -69,9 +69,12 @@ def encoded(spans: Sequence[ReadableSpan]) -> Encoded | ExportTraceServiceReques
     return Encoded(b"\x0a" + _sized(resource + b"\x12" + _sized(body)))
 
 
-def _alike(first: ReadableSpan, span: ReadableSpan) -> bool:
-    scope = span.instrumentation_scope
-    return scope is not None and scope.name == OURS and span.resource is first.resource and not span.links
+def _ours(spans: Sequence[ReadableSpan]) -> bool:
+    scope, resource = spans[0].instrumentation_scope, spans[0].resource
+    if scope is None or scope.name != OURS:
+        return False
+    same = (scope,)  # `in` compares them only where they are not one and the same
+    return all(one.instrumentation_scope in same and one.resource is resource and not one.links for one in spans)
 
 
 def _head(span: ReadableSpan) -> tuple[bytes, bytes]:
@@ -88,20 +91,20 @@ def _head(span: ReadableSpan) -> tuple[bytes, bytes]:
 def _span(span: ReadableSpan) -> bytes:
     ids, parent = span.context, span.parent
     assert ids is not None
-    parts = [b"\x0a\x10", ids.trace_id.to_bytes(16, "big"), b"\x12\x08", ids.span_id.to_bytes(8, "big")]
-    if ids.trace_state:
+    trace_id, span_id, _, _, state, _ = ids
+    parts = [b"\x0a\x10", trace_id.to_bytes(16, "big"), b"\x12\x08", span_id.to_bytes(8, "big")]
+    if state:
         parts.append(_state(ids))
     if parent is not None:
         parts += (b"\x22\x08", parent.span_id.to_bytes(8, "big"))
-    parts += (_text(b"\x2a", span.name), b"\x30", bytes((span.kind.value + 1,)))
-    parts += (b"\x39", _FIXED64(span.start_time or 0), b"\x41", _FIXED64(span.end_time or 0))
+    # `_value_` is what `value` looks up, ten times as fast.
+    parts += (_called(span.name, span.kind._value_), _TIMES(0x39, span.start_time or 0, 0x41, span.end_time or 0))
     parts.append(_attributes(_SPAN_ATTRIBUTE, span.attributes or {}))
     if span.dropped_attributes:
         parts += (b"\x50", _varint(span.dropped_attributes))
     for event in span.events:
         parts += (b"\x5a", _sized(_event(event)))
-    flags = _REMOTE if parent is not None and parent.is_remote else _LOCAL
-    parts += (b"\x7a", _sized(_status(span.status)), b"\x85\x01", flags.to_bytes(4, "little"))
+    parts += (_status(span.status), _REMOTE if parent is not None and parent.is_remote else _LOCAL)
     return b"".join(parts)
 
 
@@ -115,9 +118,16 @@ def _event(event: Event) -> bytes:
     return found + b"\x20" + _varint(event.dropped_attributes) if event.dropped_attributes else found
 
 
+@lru_cache(maxsize=512)
+def _called(name: str, kind: int) -> bytes:
+    return _text(b"\x2a", name) + b"\x30" + bytes((kind + 1,))
+
+
 def _status(status: Status) -> bytes:
-    said = _text(b"\x12", status.description) if status.description else b""
-    return said + b"\x18" + _varint(status.status_code.value) if status.status_code.value else said
+    if status is UNSET:
+        return b"\x7a\x00"
+    said, code = _text(b"\x12", status.description) if status.description else b"", status.status_code.value
+    return b"\x7a" + _sized(said + b"\x18" + _varint(code) if code else said)
 
 
 def _attributes(tag: bytes, attributes: Mapping[str, object]) -> bytes:

@@ -85,19 +85,17 @@ class LeanTracer(trace.Tracer):
     ) -> Span:
         """As the API says. Links are not ours to make: none is kept."""
         current = trace.get_current_span(context)
-        parent = current.get_span_context()
-        if self._inherits and isinstance(current, LeanSpan):
-            ids = SpanContext(
-                parent.trace_id, self._ids.generate_span_id(), False, parent.trace_flags, parent.trace_state
-            )
+        trace_id, _, _, flags, state, _ = parent = current.get_span_context()
+        if self._inherits and type(current) is LeanSpan:  # `isinstance` takes long with the API's abstract classes
+            ids = SpanContext(trace_id, self._ids.generate_span_id(), False, flags, state)
             return LeanSpan(self, name, ids, parent, kind, dict(attributes or {}))
         known = parent if parent.is_valid else None
-        trace_id = self._ids.generate_trace_id() if known is None else known.trace_id
+        trace_id = trace_id if known is not None else self._ids.generate_trace_id()
         result = self._sampler.should_sample(context, trace_id, name, kind, attributes, links)
-        flags = self._fresh if known is None else known.trace_flags & RANDOM
+        told = self._fresh if known is None else flags & RANDOM
         if result.decision is Decision.RECORD_AND_SAMPLE:
-            flags |= TraceFlags.SAMPLED
-        ids = SpanContext(trace_id, self._ids.generate_span_id(), False, TraceFlags(flags), result.trace_state)
+            told |= TraceFlags.SAMPLED
+        ids = SpanContext(trace_id, self._ids.generate_span_id(), False, TraceFlags(told), result.trace_state)
         if result.decision is Decision.DROP:
             return trace.NonRecordingSpan(ids)
         return LeanSpan(self, name, ids, known, kind, dict(result.attributes or {}))

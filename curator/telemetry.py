@@ -9,7 +9,7 @@ Source: https://opentelemetry.io/docs/specs/semconv/gen-ai/ (gen-ai-spans, gen-a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Final
 
 from opentelemetry import context, metrics, propagate, trace
@@ -166,8 +166,9 @@ class span:  # noqa: N801
         if not tracing():
             return trace.INVALID_SPAN
         name, attributes, kind = self._asked
-        self._current = current = tracer.start_span(name, None, kind, attributes)
-        self._token = context.attach(trace.set_span_in_context(current))
+        now = context.get_current()  # each of the calls below would ask for it again
+        self._current = current = tracer.start_span(name, now, kind, attributes)
+        self._token = context.attach(trace.set_span_in_context(current, now))
         return current
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
@@ -196,14 +197,11 @@ def held_span(name: str, attributes: Mapping[str, Attribute], *, client: bool = 
         current.end()
 
 
-@contextmanager
-def active(held: Span | None) -> Iterator[None]:
+def active(held: Span | None) -> AbstractContextManager[object]:
     """`held`, if there is one, as the current span of what happens inside; never across a `yield`."""
     if held is None:
-        yield
-        return
-    with trace.use_span(held, end_on_exit=False, record_exception=False, set_status_on_exception=False):
-        yield
+        return nullcontext()
+    return trace.use_span(held, end_on_exit=False, record_exception=False, set_status_on_exception=False)
 
 
 @contextmanager
@@ -278,13 +276,14 @@ def _names_a_trace(headers: Mapping[str, str]) -> bool:
     return any(field in headers for field in _Found.fields)
 
 
-@contextmanager
-def continuing(headers: Mapping[str, str]) -> Iterator[None]:
+def continuing(headers: Mapping[str, str]) -> AbstractContextManager[None]:
     """Spans inside belong to the trace that the caller's headers name, if any."""
-    if not tracing() or not _names_a_trace(headers):
-        yield
-        return
-    token = context.attach(propagate.extract(headers))
+    return _inside(propagate.extract(headers)) if tracing() and _names_a_trace(headers) else nullcontext()
+
+
+@contextmanager
+def _inside(found: context.Context) -> Iterator[None]:
+    token = context.attach(found)
     try:
         yield
     finally:
@@ -294,6 +293,7 @@ def continuing(headers: Mapping[str, str]) -> Iterator[None]:
 def trace_headers() -> dict[str, str]:
     """`traceparent` (and what else the propagators say) of the current span; empty where none is recorded."""
     headers: dict[str, str] = {}
-    if trace.get_current_span().is_recording():
-        propagate.inject(headers)
+    now = context.get_current()
+    if trace.get_current_span(now).is_recording():
+        propagate.inject(headers, now)
     return headers

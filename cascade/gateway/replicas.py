@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -80,16 +80,16 @@ class Replicas:
         """Whether a call would be sent to some replica now."""
         return any(replica.admits for replica in self._replicas)
 
-    async def decide(self, request: DecideRequest) -> Decisions:
+    def decide(self, request: DecideRequest) -> Coroutine[object, None, Decisions]:
         """One replica's answer.
 
         Raises: CircuitOpenError where none may be asked; else what the last one that was asked raised.
         """
-        return await self._ask(lambda engine: engine.decide, request)
+        return self._ask(lambda engine: engine.decide, request)
 
-    async def generate(self, request: GenerateRequest) -> Completion:
+    def generate(self, request: GenerateRequest) -> Coroutine[object, None, Completion]:
         """The same for a prompt."""
-        return await self._ask(lambda engine: engine.generate, request)
+        return self._ask(lambda engine: engine.generate, request)
 
     async def stream(self, request: GenerateRequest) -> AsyncGenerator[Delta, None]:
         """One replica's pieces. Another one is asked only as long as there are none. Raises: as `decide`."""

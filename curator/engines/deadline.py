@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from contextvars import ContextVar
 
 from curator.engines.base import Engine
@@ -24,15 +24,20 @@ _end: ContextVar[float] = ContextVar("deadline", default=math.inf)
 """When the request's time is over, by the event loop's clock."""
 
 
-@contextmanager
-def deadline(seconds: float) -> Iterator[None]:
+class deadline:  # noqa: N801
     """Whatever is done inside has so many seconds, or what is left of a limit that is already set, if that is less.
     It bounds attempts of a model and waits between them; it does not interrupt anything by itself."""
-    token = _end.set(min(_end.get(), asyncio.get_running_loop().time() + seconds))
-    try:
-        yield
-    finally:
-        _end.reset(token)
+
+    __slots__ = ("_seconds", "_token")
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def __enter__(self) -> None:
+        self._token = _end.set(min(_end.get(), asyncio.get_running_loop().time() + self._seconds))
+
+    def __exit__(self, *_: object) -> None:
+        _end.reset(self._token)
 
 
 def time_left() -> float:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Protocol
 
 from curator.engines.base import Engine, Preview
@@ -95,6 +94,21 @@ class MeteredEngine(WrapperEngine):
         return _Recorder(self.meter.open(request, why))
 
 
+class _Hearing:
+    """The length of a block in which `recorder` listens."""
+
+    __slots__ = ("_recorder", "_token")
+
+    def __init__(self, recorder: _Recorder) -> None:
+        self._recorder = recorder
+
+    def __enter__(self) -> None:
+        self._token = listener.set(self._recorder)
+
+    def __exit__(self, *_: object) -> None:
+        listener.reset(self._token)
+
+
 class _Recorder:
     """One call's exchanges on their way to its tab. `inside` says that a metered engine is at work below this one."""
 
@@ -103,14 +117,9 @@ class _Recorder:
         self.inside = False
         self._heard = False
 
-    @contextmanager
-    def heard(self) -> Iterator[None]:
+    def heard(self) -> _Hearing:
         """What is noted in the block comes here."""
-        token = listener.set(self)
-        try:
-            yield
-        finally:
-            listener.reset(token)
+        return _Hearing(self)
 
     def add(self, exchange: Exchange) -> None:
         self._heard = True

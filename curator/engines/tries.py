@@ -10,8 +10,6 @@ Who makes up for a failure notes it, once; a failure that is raised is the calle
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Final
@@ -43,26 +41,28 @@ class Try:
 _notes: ContextVar[list[Try] | None] = ContextVar("tries", default=None)
 
 
-@contextmanager
-def noted() -> Iterator[list[Try]]:
+class noted:  # noqa: N801
     """Collect what is noted inside, also by tasks that are started there."""
-    found: list[Try] = []
-    token = _notes.set(found)
-    try:
-        yield found
-    finally:
-        _notes.reset(token)
+
+    __slots__ = ("_found", "_token")
+
+    def __enter__(self) -> list[Try]:
+        self._found: list[Try] = []
+        self._token = _notes.set(self._found)
+        return self._found
+
+    def __exit__(self, *_: object) -> None:
+        _notes.reset(self._token)
 
 
-@contextmanager
-def overheard() -> Iterator[list[Try]]:
+class overheard(noted):  # noqa: N801
     """The same, and whoever collects outside hears of them too."""
-    found: list[Try] = []
-    try:
-        with noted() as found:
-            yield found
-    finally:
-        for tried in found:
+
+    __slots__ = ()
+
+    def __exit__(self, *_: object) -> None:
+        super().__exit__()
+        for tried in self._found:
             note(tried)
 
 

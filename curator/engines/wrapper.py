@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from typing import TypeVar
 
 from curator.engines.base import Engine, EngineIdentity, Preview
@@ -35,13 +35,14 @@ class WrapperEngine:
         """How many requests in flight keep the inner engine busy."""
         return self.inner.concurrency
 
-    async def decide(self, request: DecideRequest) -> Decisions:
+    # Not `async` themselves: a request goes through many wrappers, and would take two coroutines for each.
+    def decide(self, request: DecideRequest) -> Coroutine[object, None, Decisions]:
         """The inner engine's `decide`, through `around`."""
-        return await self.around(self.inner.decide, request)
+        return self.around(self.inner.decide, request)
 
-    async def generate(self, request: GenerateRequest) -> Completion:
+    def generate(self, request: GenerateRequest) -> Coroutine[object, None, Completion]:
         """The inner engine's `generate`, through `around`."""
-        return await self.around(self.inner.generate, request)
+        return self.around(self.inner.generate, request)
 
     async def around(self, call: Callable[[Request], Awaitable[Result]], request: Request) -> Result:
         """One call; `call` is the inner engine's method."""
