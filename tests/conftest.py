@@ -35,6 +35,7 @@ SHARE_VLLM = (
     "tests/engines/test_vllm.py",
     "tests/gateway/test_real_local.py",
     "tests/gateway/test_real_vllm.py",
+    "tests/test_method_examples.py",
 )
 """One worker runs these, one after the other, so that there is one vLLM in process and one `vllm serve`."""
 LONGEST = (*SHARE_VLLM, "tests/test_docs.py", "tests/cli/test_demo.py", "tests/test_examples.py")

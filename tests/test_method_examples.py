@@ -14,6 +14,8 @@ from pathlib import Path
 import anyio
 import pytest
 
+from curator import Engine, connect
+
 METHODS = Path(__file__).parents[1] / "examples" / "methods"
 SMALL = "transformers:wheel:smollm2-135m"
 ROWS = 60
@@ -83,8 +85,25 @@ def test_zero_to_strong_reports_its_rounds(capsys):
 
 
 def test_cascading_certifies_and_serves(capsys):
-    from curator import connect
-
     out = printed(capsys, "cascading", connect(SMALL), (40, 40, 10), 0.2)
     assert re.match(r"(PASS|BLOCK|INCONCLUSIVE): ", out)
     assert re.search(r"\d+ of 10 answered by the head alone, 0\.\d+ spent", out)
+
+
+def test_progressive_keeps_what_two_models_agree_on(capsys, vllm_server):
+    weak, strong = at(vllm_server, "smol"), at(vllm_server, "smol-strong")
+    out = printed(capsys, "progressive", weak, strong, 20, 4)
+    (kept,) = shares(out, r"^kept (\d+) of 20")
+    assert 0 < kept <= 20
+    assert f"'kept': {kept:.0f}" in out
+    assert re.search(r"^pairs \d+, chosen right [\d.]+, rejected wrong [\d.]+$|^Stage II: no ", out, re.MULTILINE)
+
+
+def test_refinement_compares_every_arm_with_the_untouched_model(capsys, vllm_server):
+    out = printed(capsys, "refinement", at(vllm_server, "smol"), at(vllm_server, "smol-strong"), 10)
+    assert re.findall(r"^(\w+) +\d+ +\d+ +[\d.]+", out, re.MULTILINE) == ["weak", "base", "icl", "infer", "improve"]
+
+
+def at(server: str, model: str) -> Engine:
+    """A model of the suite's vLLM."""
+    return connect(f"{server}#{model}", dialect="chat", timeout=600.0)
