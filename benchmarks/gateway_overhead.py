@@ -260,7 +260,10 @@ def main() -> None:
     given = parser.parse_args()
     rows = report(measure(given))
     if given.json:
-        given.json.write_bytes(orjson.dumps(rows, option=orjson.OPT_INDENT_2))
+        streams = "" if given.streams else " --no-streams"
+        command = f"python -m benchmarks.gateway_overhead --requests {given.requests} --repeats {given.repeats}{streams}"
+        found = {"command": command, "rows": rows}
+        given.json.write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2) + b"\n")
 
 
 if __name__ == "__main__":

@@ -38,7 +38,13 @@ PACKAGES = {"litellm": "litellm[proxy]", "cascadeflow": "cascadeflow"}
 UP_WITHIN = 600.0
 """Seconds that a peer has to start."""
 
-QUIET = {"LITELLM_TELEMETRY": "False", "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR"}
+QUIET = {
+    "LITELLM_TELEMETRY": "False",
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    "LITELLM_LOG": "ERROR",
+    # All are asked without keys; LiteLLM would not start without one.
+    "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",
+}
 
 
 def installed(name: str) -> Path:
