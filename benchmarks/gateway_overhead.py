@@ -261,7 +261,9 @@ def main() -> None:
     rows = report(measure(given))
     if given.json:
         streams = "" if given.streams else " --no-streams"
-        command = f"python -m benchmarks.gateway_overhead --requests {given.requests} --repeats {given.repeats}{streams}"
+        command = (
+            f"python -m benchmarks.gateway_overhead --requests {given.requests} --repeats {given.repeats}{streams}"
+        )
         found = {"command": command, "rows": rows}
         given.json.write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2) + b"\n")
 
