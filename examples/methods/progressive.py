@@ -10,6 +10,7 @@ two. Small models and small sums: what is shown is the way, not how far it leads
 from __future__ import annotations
 
 import argparse
+from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,15 +54,17 @@ async def main(weak: Engine, strong: Engine, count: int, samples: int) -> None:
     task = replace(task, sampling=replace(task.sampling, max_tokens=200))
     plan, setup = Plan(screening=Screening(near=None)), Setup(weak, strong, agreement=Agreement(rounds=1))
 
-    agreed = await agree(task, setup, Store("problems.duckdb"), source=written(rows), plan=plan)
-    kept, gold = agreed.rounds[0], {name: (text, answer) for name, text, answer in rows}
-    print(f"kept {kept.report['kept']} of {count}, as dataset version {kept.version.version}: {kept.version.rows} rows")
-    print({name: round(value, 2) for name, value in grade_kept(kept.kept, gold).items()})
-    try:
-        pairs = await contrast(agreed, strong, plan=plan, settings=Contrast(samples=samples))
-    except InputError as error:
-        print(f"Stage II: {error}")
-        return
+    # `agree` closes the weak engine itself, so that two models need no memory at the same time.
+    async with aclosing(strong):
+        agreed = await agree(task, setup, Store("problems.duckdb"), source=written(rows), plan=plan)
+        kept, gold = agreed.rounds[0], {name: (text, answer) for name, text, answer in rows}
+        print(f"kept {kept.report['kept']} of {count}, version {kept.version.version}: {kept.version.rows} rows")
+        print({name: round(value, 2) for name, value in grade_kept(kept.kept, gold).items()})
+        try:
+            pairs = await contrast(agreed, strong, plan=plan, settings=Contrast(samples=samples))
+        except InputError as error:
+            print(f"Stage II: {error}")
+            return
     print(f"Stage II: {pairs.report['outcomes']}")
     found = grade_pairs(read_preferences(agreed.store, pairs.version.version), gold)
     print(f"pairs {found['pairs']}, chosen right {found['chosen_right']}, rejected wrong {found['rejected_wrong']}")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from contextlib import aclosing
 
 import anyio
 from film_reviews import PLAN, film_reviews
@@ -30,7 +31,8 @@ async def main(weak: Engine, strong: Engine, rows: int) -> None:
     reviews = film_reviews(rows)
     task = respond(ASKED, max_tokens=60)
     refining = Refining(strong=strong, weak=weak, weak_instruction=VOICE)
-    found = await refine(task, reviews.store, refining, source=reviews.source, plan=PLAN)
+    async with aclosing(strong):
+        found = await refine(task, reviews.store, refining, source=reviews.source, plan=PLAN)
     print("arm      version  replies  in the voice")
     for name, version in found.versions.items():
         replies = list(texts(reviews.store, task, version.version))
