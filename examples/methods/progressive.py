@@ -1,6 +1,6 @@
 """Progressive weak-to-strong reasoning (Yang et al. 2024, arXiv 2407.13647): what two models agree on, and pairs.
 
-    python examples/methods/progressive.py --problems 60
+    python examples/methods/progressive.py --problems 30
 
 Stage I keeps the problems that a weak and a strong model answer the same, compared by value. Stage II samples the
 strong one: where its vote is clear, it makes preference pairs. `goldless train` and `goldless prefer` learn from the
@@ -74,7 +74,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--weak", default="vllm:wheel:smollm2-135m")
     parser.add_argument("--strong", default="vllm:wheel:qwen2.5-coder-0.5b")
-    parser.add_argument("--problems", type=int, default=60)
-    parser.add_argument("--samples", type=int, default=10)
+    parser.add_argument("--problems", type=int, default=30)
+    parser.add_argument("--samples", type=int, default=8)
     given = parser.parse_args()
     anyio.run(main, connect(given.weak), connect(given.strong), given.problems, given.samples)

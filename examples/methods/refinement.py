@@ -3,7 +3,8 @@
     python examples/methods/refinement.py --rows 6
 
 A weak model replies to film reviews in a voice that only it was told of. The strong model is shown its replies as
-examples, or infers what their style is, or improves them; alone, it does not know the voice. `goldless refine` does
+examples, or infers what their style is, or improves them; alone, it does not know the voice. Here both are one model
+(SmolLM2-135M keeps to no voice), so what differs is only what they were told. `goldless refine` does
 this for files.
 """
 
@@ -49,7 +50,7 @@ def texts(store: Store, task: Task[Output], version: int) -> Iterator[str]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--weak", default="vllm:wheel:smollm2-135m")
+    parser.add_argument("--weak", default="vllm:wheel:qwen2.5-coder-0.5b")
     parser.add_argument("--strong", default="vllm:wheel:qwen2.5-coder-0.5b")
     parser.add_argument("--rows", type=int, default=6)
     given = parser.parse_args()
