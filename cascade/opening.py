@@ -14,6 +14,7 @@ from cascade.artifact import load
 from cascade.policy import TierRecord
 from cascade.router import Cascade
 from cascade.rulebook import Uncertified
+from curator.context import Setting
 from curator.engines import connect
 from curator.engines.base import Engine
 from curator.engines.wrappers import wrap
@@ -108,11 +109,8 @@ def open_cascade(
         raise ConfigError(
             f"{unknown[0]!r} is no tier of {path}", hint=f"tiers: {', '.join(tier.name for tier in policy.tiers)}"
         )
-    token = _opening.set((*outer, own))
-    try:
+    with Setting(_opening, (*outer, own)):
         engines = {tier.name: _open(tier, given.get(tier.name), policy.currency, make) for tier in policy.tiers}
-    finally:
-        _opening.reset(token)
     return Cascade(engines, policy, uncertified=uncertified, fallback=fallback)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Final
 
 from cascade.gateway.breaker import BreakerEngine, BreakerState
+from curator.context import Setting
 from curator.errors import (
     AuthenticationError,
     InvalidOutputError,
@@ -144,19 +144,14 @@ class Spread:
     at: list[str] = field(default_factory=list)
 
 
-_spread: ContextVar[Spread | None] = ContextVar("spread", default=None)
+_spread: ContextVar[Spread] = ContextVar("spread")
 
 
-@contextmanager
-def spreading(spread: Spread) -> Iterator[None]:
+def spreading(spread: Spread) -> Setting[Spread]:
     """Calls inside avoid the replicas that `spread` has, and enter theirs."""
-    token = _spread.set(spread)
-    try:
-        yield
-    finally:
-        _spread.reset(token)
+    return Setting(_spread, spread)
 
 
 def current_spread() -> Spread:
     """The one in force, else a new one."""
-    return _spread.get() or Spread()
+    return _spread.get(None) or Spread()

@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from contextvars import ContextVar
 
+from curator.context import Setting
 from curator.engines.base import Engine
 from curator.engines.pieces import streamed
 from curator.engines.wrapper import Request, Result, WrapperEngine
@@ -24,20 +25,10 @@ _end: ContextVar[float] = ContextVar("deadline", default=math.inf)
 """When the request's time is over, by the event loop's clock."""
 
 
-class deadline:  # noqa: N801
+def deadline(seconds: float) -> Setting[float]:
     """Whatever is done inside has so many seconds, or what is left of a limit that is already set, if that is less.
     It bounds attempts of a model and waits between them; it does not interrupt anything by itself."""
-
-    __slots__ = ("_seconds", "_token")
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-
-    def __enter__(self) -> None:
-        self._token = _end.set(min(_end.get(), asyncio.get_running_loop().time() + self._seconds))
-
-    def __exit__(self, *_: object) -> None:
-        _end.reset(self._token)
+    return Setting(_end, min(_end.get(), asyncio.get_running_loop().time() + seconds))
 
 
 def time_left() -> float:

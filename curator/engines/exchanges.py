@@ -8,12 +8,11 @@ each exchange, whatever becomes of it, and `metering.MeteredEngine` hears it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
+from curator.context import Setting
 from curator.errors import EngineTimeoutError, InvalidOutputError, RefusalError, ServerError
 from curator.types import Usage
 
@@ -52,19 +51,12 @@ listener: ContextVar[Listener | None] = ContextVar("goldless_exchanges", default
 """Who hears what is noted in this context."""
 
 
-@contextmanager
-def purpose(why: Purpose) -> Iterator[None]:
+def purpose(why: Purpose) -> Setting[Purpose]:
     """Calls inside are made for this reason. What is tried again keeps the reason for which it was tried at first, and
     all that an audit takes is audit."""
     now = _purpose.get()
-    if now == "audit" or (why == "retry" and now != "request"):
-        yield
-        return
-    token = _purpose.set(why)
-    try:
-        yield
-    finally:
-        _purpose.reset(token)
+    kept = now == "audit" or (why == "retry" and now != "request")
+    return Setting(_purpose, now if kept else why)
 
 
 def current_purpose() -> Purpose:

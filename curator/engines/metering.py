@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Protocol
 
+from curator.context import Setting
 from curator.engines.base import Engine, Preview
-from curator.engines.exchanges import Exchange, Purpose, current_purpose, listener, note, purpose
+from curator.engines.exchanges import Exchange, Listener, Purpose, current_purpose, listener, note, purpose
 from curator.engines.pieces import Tally, prompt_tokens, streamed
 from curator.engines.wrapper import Request, Result, WrapperEngine
 from curator.types import DecideRequest, Delta, GenerateRequest
@@ -94,21 +95,6 @@ class MeteredEngine(WrapperEngine):
         return _Recorder(self.meter.open(request, why))
 
 
-class _Hearing:
-    """The length of a block in which `recorder` listens."""
-
-    __slots__ = ("_recorder", "_token")
-
-    def __init__(self, recorder: _Recorder) -> None:
-        self._recorder = recorder
-
-    def __enter__(self) -> None:
-        self._token = listener.set(self._recorder)
-
-    def __exit__(self, *_: object) -> None:
-        listener.reset(self._token)
-
-
 class _Recorder:
     """One call's exchanges on their way to its tab. `inside` says that a metered engine is at work below this one."""
 
@@ -117,9 +103,9 @@ class _Recorder:
         self.inside = False
         self._heard = False
 
-    def heard(self) -> _Hearing:
+    def heard(self) -> Setting[Listener | None]:
         """What is noted in the block comes here."""
-        return _Hearing(self)
+        return Setting(listener, self)
 
     def add(self, exchange: Exchange) -> None:
         self._heard = True

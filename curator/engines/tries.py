@@ -14,6 +14,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Final
 
+from curator.context import Setting
 from curator.errors import BudgetExceededError, CircuitOpenError, DeadlineError, OverloadedError
 from curator.types import Usage
 
@@ -38,37 +39,31 @@ class Try:
     cost: float | None = None
 
 
-_notes: ContextVar[list[Try] | None] = ContextVar("tries", default=None)
+_notes: ContextVar[list[Try]] = ContextVar("tries")
 
 
-class noted:  # noqa: N801
+def noted() -> Setting[list[Try]]:
     """Collect what is noted inside, also by tasks that are started there."""
-
-    __slots__ = ("_found", "_token")
-
-    def __enter__(self) -> list[Try]:
-        self._found: list[Try] = []
-        self._token = _notes.set(self._found)
-        return self._found
-
-    def __exit__(self, *_: object) -> None:
-        _notes.reset(self._token)
+    return Setting(_notes, [])
 
 
-class overheard(noted):  # noqa: N801
+class overheard(Setting[list[Try]]):  # noqa: N801
     """The same, and whoever collects outside hears of them too."""
 
     __slots__ = ()
 
+    def __init__(self) -> None:
+        super().__init__(_notes, [])
+
     def __exit__(self, *_: object) -> None:
         super().__exit__()
-        for tried in self._found:
+        for tried in self._value:
             note(tried)
 
 
 def note(tried: Try) -> None:
     """Note a call, where somebody collects."""
-    if (notes := _notes.get()) is not None:
+    if (notes := _notes.get(None)) is not None:
         notes.append(tried)
 
 
