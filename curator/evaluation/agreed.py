@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from curator.calibration import calibrate_with_audits
+from curator.confidence import Bools, Floats
 from curator.equivalence import equal
 from curator.evaluation.scores import ece
 from curator.methods.agreed_rows import Kept
@@ -60,7 +62,8 @@ def grade_pairs(pairs: Iterable[Preference], gold: Gold) -> JsonObject:
 
 def grade_votes(ballots: Ballots, gold: Gold) -> JsonObject:
     """The majority's accuracy, and the calibration error of the plain vote share and of the discounted one, over the
-    documents with gold; a document without a majority counts as wrong with confidence 0."""
+    documents with gold; a document without a majority counts as wrong with confidence 0. `audited` is what checking
+    half of them would make of the share (`after_audits`)."""
     rows = [row for row, name in enumerate(ballots.ids) if name in gold]
     right = np.array(
         [equal(ballots.result.values[row], gold[ballots.ids[row]][1], gold[ballots.ids[row]][0]) for row in rows]
@@ -74,7 +77,27 @@ def grade_votes(ballots: Ballots, gold: Gold) -> JsonObject:
         "ece_of_share": ece(share, right),
         "ece_of_discounted": ece(discounted, right),
         "vote_correlation": ballots.result.correlation,
+        "audited": after_audits(share, right),
     }
+
+
+def after_audits(confidence: Floats, right: Bools, *, draws: int = 100) -> JsonObject:
+    """The calibration error of `confidence` (n,) `before` and `after` each half of the rows is mapped to the chance of
+    being right by what people say of the other half (`calibrate_with_audits`). `chance` is what the error of mapped
+    rows would come to if they were calibrated exactly: so few are never right just as often as they should be. Means of
+    `draws`; nothing for less than four rows."""
+    rows, half = len(right), len(right) // 2
+    if half < 2:
+        return {}
+    found = []
+    for draw in range(draws):
+        random = np.random.default_rng(draw)
+        order, mapped = random.permutation(rows), np.empty(rows)
+        for checked, others in ((order[:half], order[half:]), (order[half:], order[:half])):
+            mapped[others] = calibrate_with_audits(confidence[checked], right[checked]).transform(confidence[others])
+        found.append((ece(mapped, right), ece(mapped, random.random(rows) < mapped)))
+    after, chance = np.mean(found, axis=0).tolist()
+    return {"audits": half, "before": ece(confidence, right), "after": after, "chance": chance}
 
 
 def _answered(details: JsonObject, side: str) -> str:

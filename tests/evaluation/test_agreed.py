@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from curator.evaluation.agreed import accuracy_of, grade_kept, grade_pairs, grade_votes
+from curator.evaluation.agreed import accuracy_of, after_audits, grade_kept, grade_pairs, grade_votes
 from curator.methods.agreed_rows import Kept
 from curator.methods.contrast import Ballots
 from curator.preferences import Preference
@@ -65,3 +66,14 @@ def test_votes_are_scored_by_share_and_by_the_discounted_share():
     assert found["mean_discounted"] < found["mean_share"]
     assert 0 <= found["ece_of_discounted"] <= 1
     assert found["ece_of_share"] == pytest.approx((0.5 + 1) / 3)
+
+
+def test_audits_calibrate_votes_that_say_too_little():
+    share = np.linspace(0.1, 1, 200)
+    right = np.random.default_rng(0).random(200) < 0.5 + share / 2
+    found = after_audits(share, right, draws=20)
+    assert found["audits"] == 100
+    assert found["before"] > 0.15
+    assert found["after"] < 0.6 * found["before"]
+    assert found["after"] == pytest.approx(found["chance"], abs=0.03)
+    assert after_audits(share[:3], right[:3]) == {}
