@@ -22,15 +22,16 @@ import sys
 from collections.abc import Iterable
 from contextlib import aclosing
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import orjson
 import pyarrow as pa
 
-from benchmarks.progressive import INSTRUCTION, PLAN, connect_to
+from benchmarks.progressive import INSTRUCTION, PLAN, connect_to, in_flight
 from curator.annotate import Progress
-from curator.confidence import Bools
+from curator.confidence import Bools, Ints
 from curator.datasets import read_rows
 from curator.engines import connect
 from curator.equivalence import equal
@@ -175,7 +176,8 @@ async def answered(world: World, arm: str) -> tuple[list[str], Bools, Bools]:
     corpus.write_bytes(b"\n".join(orjson.dumps({"id": name, "text": text}) for name, (text, _) in gold.items()))
     store, task = Store(world.folder / f"answers-{options.questions}.duckdb"), greedy(world.task)
     tuned = {} if arm == "base" else {"adapter": str(world.folder / arm)}
-    engine = connect(f"{options.engine}:{options.strong}", **json.loads(options.settings), **tuned)
+    settings = json.loads(options.settings) | in_flight(options) | tuned
+    engine = connect(f"{options.engine}:{options.strong}", **settings)
     answers = answers_of(task, store, engine, PLAN)
     with store.run("answer", {"arm": arm}) as run:
         await prepare(task, store, run, open_source(str(corpus)), PLAN)
@@ -206,25 +208,23 @@ async def main(options: argparse.Namespace) -> None:
 
 
 def save(options: argparse.Namespace, found: JsonObject, ids: list[str]) -> None:
-    """Every arm, and by how much it differs from the untouched model, on the same questions."""
+    """Every arm, and by how much each differs from those before it, on the same questions."""
     right = {arm: np.array([name in set(one["right"]) for name in ids]).astype(np.int64) for arm, one in found.items()}
-    gold = np.ones(len(ids), dtype=np.int64)
     differences = {
-        arm: dict(zip(("value", "low", "high"), _ends(right[arm], right["base"], gold), strict=True))
-        for arm in right
-        if arm != "base" and "base" in right
+        f"{ours} - {theirs}": _difference(right[ours], right[theirs])
+        for theirs, ours in combinations([arm for arm in ARMS if arm in right], 2)
     }
     sizes = {"questions": len(ids), "train_rows": options.train_rows, "pairs": options.pairs, "epochs": options.epochs}
-    command = (
-        f"python -m benchmarks.preference_training --folder runs --train-rows {options.train_rows} --json out.json"
-    )
-    result = {"command": command, "strong": options.strong, **sizes, "over_base": differences, "arms": found}
+    told = {**sizes, "micro_batch": options.micro_batch, "max_tokens": options.max_tokens, "batch": options.batch}
+    flags = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in told.items())
+    command = f"python -m benchmarks.preference_training --folder runs {flags} --json preference.json"
+    result = {"command": command, "strong": options.strong, **sizes, "differences": differences, "arms": found}
     options.json.write_text(json.dumps(result, indent=1) + "\n")
 
 
-def _ends(ours: np.ndarray, theirs: np.ndarray, gold: np.ndarray) -> tuple[float, float, float]:
-    found = paired_difference(accuracy, ours, theirs, gold)
-    return found.value, found.low, found.high
+def _difference(ours: Ints, theirs: Ints) -> JsonObject:
+    found = paired_difference(accuracy, ours, theirs, np.ones_like(ours))
+    return {"value": found.value, "low": found.low, "high": found.high}
 
 
 def arguments() -> argparse.Namespace:

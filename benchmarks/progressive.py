@@ -105,9 +105,13 @@ async def stage_two(job: Job, options: argparse.Namespace) -> JsonObject:
 
 
 def connect_to(options: argparse.Namespace, weights: str, samples: int = 1) -> Engine:
-    """The engine, with as many requests in flight as keep `--batch` texts growing."""
-    in_flight = {"concurrency": max(1, options.batch // samples)} if options.engine == "vllm" else {}
-    return connect(f"{options.engine}:{weights}", **json.loads(options.settings), **in_flight)
+    """The engine that the options describe."""
+    return connect(f"{options.engine}:{weights}", **json.loads(options.settings), **in_flight(options, samples))
+
+
+def in_flight(options: argparse.Namespace, samples: int = 1) -> dict[str, int]:
+    """As many requests at once as keep `--batch` texts growing."""
+    return {"concurrency": max(1, options.batch // samples)} if options.engine == "vllm" else {}
 
 
 async def main(options: argparse.Namespace) -> None:

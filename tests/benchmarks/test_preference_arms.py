@@ -82,14 +82,15 @@ async def test_arms_one_by_one_add_up_to_one_result(options, tmp_path, tiny_mode
         options.arms = [arm]
         await preference_training.main(options)
     found = json.loads(options.json.read_text())
-    arms, differences = found["arms"], found["over_base"]
+    arms, differences = found["arms"], found["differences"]
     assert list(arms) == list(preference_training.ARMS)
     assert (arms["naive"]["training"]["examples"], arms["kept"]["training"]["examples"]) == (22, 22)
     assert arms["dpo"]["training"]["settings"]["adapter"].startswith("kept (")
     assert len(arms["dpo"]["training"]["logprobs"]["chosen"]) > 2
-    assert differences["naive"]["high"] < 0
-    assert differences["kept"]["low"] <= 0.1
-    assert differences["dpo"]["value"] == pytest.approx(arms["dpo"]["accuracy"] - arms["base"]["accuracy"])
+    assert differences["naive - base"]["high"] < 0
+    assert differences["kept - base"]["low"] <= 0.1
+    assert differences["dpo - base"]["value"] == pytest.approx(arms["dpo"]["accuracy"] - arms["base"]["accuracy"])
+    assert differences["kept - naive"]["low"] > 0
     # Done arms are only read.
     before = options.json.read_text()
     options.arms = ["kept"]
