@@ -14,9 +14,9 @@ from cascade.artifact import load
 from cascade.policy import TierRecord
 from cascade.router import Cascade
 from cascade.rulebook import Uncertified
-from curator.context import Setting
 from curator.engines import connect
 from curator.engines.base import Engine
+from curator.engines.context import Setting
 from curator.engines.wrappers import wrap
 from curator.errors import ConfigError
 

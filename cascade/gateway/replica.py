@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from cascade.gateway.breaker import BreakerEngine, BreakerState
-from curator.context import Setting
+from curator.engines.context import Setting
 from curator.errors import (
     AuthenticationError,
     InvalidOutputError,

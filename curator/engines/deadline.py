@@ -14,8 +14,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from contextvars import ContextVar
 
-from curator.context import Setting
 from curator.engines.base import Engine
+from curator.engines.context import Setting
 from curator.engines.pieces import streamed
 from curator.engines.wrapper import Request, Result, WrapperEngine
 from curator.errors import ConfigError, DeadlineError, EngineTimeoutError

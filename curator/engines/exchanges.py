@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
-from curator.context import Setting
+from curator.engines.context import Setting
 from curator.errors import EngineTimeoutError, InvalidOutputError, RefusalError, ServerError
 from curator.types import Usage
 

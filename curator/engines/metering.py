@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Protocol
 
-from curator.context import Setting
 from curator.engines.base import Engine, Preview
+from curator.engines.context import Setting
 from curator.engines.exchanges import Exchange, Listener, Purpose, current_purpose, listener, note, purpose
 from curator.engines.pieces import Tally, prompt_tokens, streamed
 from curator.engines.wrapper import Request, Result, WrapperEngine

@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Final
 
-from curator.context import Setting
+from curator.engines.context import Setting
 from curator.errors import BudgetExceededError, CircuitOpenError, DeadlineError, OverloadedError
 from curator.types import Usage
 
