@@ -21,7 +21,7 @@ import random
 import sys
 from collections.abc import Iterable
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import combinations
 from pathlib import Path
 
@@ -31,7 +31,7 @@ import pyarrow as pa
 
 from benchmarks.progressive import INSTRUCTION, PLAN, connect_to, in_flight
 from curator.annotate import Progress
-from curator.confidence import Bools, Ints
+from curator.confidence import Bools
 from curator.datasets import read_rows
 from curator.engines import connect
 from curator.equivalence import equal
@@ -210,8 +210,9 @@ async def main(options: argparse.Namespace) -> None:
 def save(options: argparse.Namespace, found: JsonObject, ids: list[str]) -> None:
     """Every arm, and by how much each differs from those before it, on the same questions."""
     right = {arm: np.array([name in set(one["right"]) for name in ids]).astype(np.int64) for arm, one in found.items()}
+    gold = np.ones(len(ids), dtype=np.int64)
     differences = {
-        f"{ours} - {theirs}": _difference(right[ours], right[theirs])
+        f"{ours} - {theirs}": asdict(paired_difference(accuracy, right[ours], right[theirs], gold))
         for theirs, ours in combinations([arm for arm in ARMS if arm in right], 2)
     }
     sizes = {"questions": len(ids), "train_rows": options.train_rows, "pairs": options.pairs, "epochs": options.epochs}
@@ -220,11 +221,6 @@ def save(options: argparse.Namespace, found: JsonObject, ids: list[str]) -> None
     command = f"python -m benchmarks.preference_training --folder runs {flags} --json preference.json"
     result = {"command": command, "strong": options.strong, **sizes, "differences": differences, "arms": found}
     options.json.write_text(json.dumps(result, indent=1) + "\n")
-
-
-def _difference(ours: Ints, theirs: Ints) -> JsonObject:
-    found = paired_difference(accuracy, ours, theirs, np.ones_like(ours))
-    return {"value": found.value, "low": found.low, "high": found.high}
 
 
 def arguments() -> argparse.Namespace:

@@ -11,7 +11,7 @@ Value = TypeVar("Value")
 class Setting(Generic[Value]):
     """`variable` is `value` inside, also in tasks that are started there; the block is told it. Good for one block.
 
-    A class, for a request passes a dozen of these, and a generator takes twice as long.
+    A class, for every request passes several, and a generator takes twice as long.
     """
 
     __slots__ = ("_token", "_value", "_variable")
